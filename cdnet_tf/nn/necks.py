@@ -1,0 +1,149 @@
+"""Necks: from feature maps to the retrieval embedding and the training heads.
+
+A neck gives the embedding used for retrieval and, where the number of identities
+is known, pairs of (feature for the triplet loss, logits for the softmax loss),
+whose losses are summed (Eq. 10). Heads are dropped at inference.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from cdnet_tf.nn import blocks
+
+layers = tf.keras.layers
+Tensor = tf.Tensor
+BRIDGE = 512  # width of the Dense layer between the two embedding spaces
+
+
+class Neck(NamedTuple):
+    """What a neck adds to the graph.
+
+    Attributes:
+      embedding: retrieval feature, (b, d), not normalised.
+      features: one (b, d_i) tensor per triplet loss; empty without classes.
+      logits: one (b, num_classes) tensor per softmax loss; empty without classes.
+    """
+
+    embedding: Tensor
+    features: list[Tensor]
+    logits: list[Tensor]
+
+
+def _dense(units: int, name: str, **options) -> layers.Layer:
+    init = tf.keras.initializers.RandomNormal(stddev=1e-3)
+    return layers.Dense(units, kernel_initializer=init, name=name, **options)
+
+
+def _classifier(x: Tensor, num_classes: int, name: str) -> Tensor:
+    # float32 also under mixed precision: a softmax over many classes needs it.
+    return _dense(num_classes, f"{name}/classifier", dtype="float32")(x)
+
+
+def _bridge(feature: Tensor, num_classes: int, name: str) -> Tensor:
+    """Dense, BN, ReLU, classifier: leads from triplet space to softmax space."""
+    x = _dense(BRIDGE, f"{name}/fc")(feature)
+    x = blocks.relu(blocks.batch_norm(x, f"{name}/bn"), f"{name}/relu")
+    return _classifier(x, num_classes, name)
+
+
+def _balanced(
+    pooled: Tensor, num_classes: int | None, dropout: float, name: str
+) -> Neck:
+    if not num_classes:
+        return Neck(pooled, [], [])
+    feature = layers.Dropout(dropout, name=f"{name}/dropout")(pooled)
+    return Neck(pooled, [feature], [_bridge(feature, num_classes, name)])
+
+
+def bl_neck(
+    fmap3: Tensor, num_classes: int | None, dropout: float = 0.2, name: str = "neck"
+) -> Neck:
+    """BLNeck (Fig. 5, upper half): global feature, bridge, classifier.
+
+    Args:
+      fmap3: output of stage 3, (b, h, w, c).
+      num_classes: identities in training; None builds the embedding alone.
+      dropout: rate before the triplet feature, 0 to 1.
+      name: prefix of the layers' names.
+    """
+    pooled = layers.GlobalAveragePooling2D(name=f"{name}/global/pool")(fmap3)
+    return _balanced(pooled, num_classes, dropout, f"{name}/global")
+
+
+def f_neck(
+    fmap2: Tensor,
+    parts: int,
+    channels: int,
+    num_classes: int | None,
+    dropout: float = 0.2,
+    name: str = "neck",
+) -> Neck:
+    """FNeck (Fig. 5, lower half): `parts` horizontal stripes of fmap2, top to bottom.
+
+    Args:
+      fmap2: output of DownSample 2, (b, h, w, c).
+      parts: stripes, at least 1; h must be divisible by it.
+      channels: width of each stripe's feature.
+      num_classes: identities in training; None builds the embedding alone.
+      dropout: rate before the triplet feature, 0 to 1.
+      name: prefix of the layers' names.
+
+    Raises:
+      ValueError: if the height does not divide into the stripes.
+    """
+    height = fmap2.shape[1]
+    if height % parts:
+        raise ValueError(
+            f"parts={parts} does not divide fmap2's height {height}; choose a divisor "
+            "or another input height."
+        )
+    x = blocks.conv1x1(fmap2, channels, f"{name}/squeeze")
+    stripe = height // parts
+    pooled = []
+    for i in range(parts):
+        # Cropping, not slicing: quantisation-aware training refuses slicing lambdas.
+        crop = layers.Cropping2D(
+            ((i * stripe, height - (i + 1) * stripe), (0, 0)), name=f"{name}/crop{i}"
+        )(x)
+        pooled.append(
+            layers.GlobalAveragePooling2D(name=f"{name}/local/pool{i}")(crop)
+        )
+    local = pooled[0]
+    if parts > 1:
+        local = layers.Concatenate(name=f"{name}/local/concat")(pooled)
+    return _balanced(local, num_classes, dropout, f"{name}/local")
+
+
+def fbl_neck(
+    fmap2: Tensor,
+    fmap3: Tensor,
+    num_classes: int | None,
+    parts: int = 2,
+    channels: int = 128,
+    dropout: float = 0.2,
+    name: str = "neck",
+) -> Neck:
+    """FBLNeck (section 3.3): BLNeck and FNeck; embedding [global | local]."""
+    glob = bl_neck(fmap3, num_classes, dropout, name)
+    if parts == 0:
+        return glob
+    local = f_neck(fmap2, parts, channels, num_classes, dropout, name)
+    embedding = layers.Concatenate(name=f"{name}/embedding")(
+        [glob.embedding, local.embedding]
+    )
+    return Neck(embedding, glob.features + local.features, glob.logits + local.logits)
+
+
+def bn_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
+    """BNNeck (Table 6's baseline): triplet before BN, softmax and retrieval after.
+
+    As published, not as in the authors' code, which reverses the two losses.
+    """
+    pooled = layers.GlobalAveragePooling2D(name=f"{name}/global/pool")(fmap3)
+    embedding = blocks.batch_norm(pooled, f"{name}/bn")
+    if not num_classes:
+        return Neck(embedding, [], [])
+    return Neck(embedding, [pooled], [_classifier(embedding, num_classes, name)])
