@@ -1,0 +1,111 @@
+"""Augmentation against NumPy, eagerly and inside tf.data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cdnet_tf.data import augment
+
+_HEIGHT, _WIDTH = 16, 8
+
+
+def _noise(batch):
+    shape = (batch, _HEIGHT, _WIDTH, 3)
+    return np.random.default_rng(0).integers(1, 256, shape).astype(np.uint8)
+
+
+def _shifts(image, cropped, pad):
+    """Lists every (top, left, flip) that turns `image` into `cropped`."""
+    padded = np.pad(image, [(pad, pad), (pad, pad), (0, 0)])
+    found = []
+    for top in range(2 * pad + 1):
+        for left in range(2 * pad + 1):
+            window = padded[top : top + _HEIGHT, left : left + _WIDTH]
+            for flip, view in enumerate([window, window[:, ::-1]]):
+                if np.array_equal(view, cropped):
+                    found.append((top, left, flip))
+    return found
+
+
+def test_flip_and_crop_against_numpy():
+    images = _noise(200)
+    cropped = augment.flip_and_crop(images, [3, 4], pad=2).numpy()
+    assert cropped.dtype == np.uint8
+    found = [_shifts(*pair, pad=2) for pair in zip(images, cropped)]
+    assert all(len(shifts) == 1 for shifts in found)
+    tops, lefts, flips = zip(*(shifts[0] for shifts in found))
+    assert set(tops) == set(lefts) == {0, 1, 2, 3, 4}
+    # 200 tosses of a coin: 100 heads, standard deviation 7.
+    assert 70 < sum(flips) < 130
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_flip_alone(probability):
+    images = _noise(3)
+    flipped = augment.flip_and_crop(images, [0, 1], 0, probability).numpy()
+    expected = images[:, :, ::-1] if probability else images
+    np.testing.assert_array_equal(flipped, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalise_against_numpy(dtype):
+    images = _noise(2).astype(dtype)
+    normalised = augment.normalise(images).numpy()
+    expected = (images / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(normalised, expected, atol=1e-5)
+    assert normalised.dtype == np.float32
+
+
+def test_erased_rectangles():
+    height, width = 128, 64
+    images = np.ones((400, height, width, 3), np.float32)
+    erased = augment.random_erase(images, [1, 2]).numpy() == 0
+    # (batch, height, width)
+    mask = erased[..., 0]
+    assert (erased == mask[..., np.newaxis]).all()
+    # A rectangle is the product of its shadows on the two sides.
+    rows, columns = mask.any(2), mask.any(1)
+    np.testing.assert_array_equal(mask, rows[:, :, None] & columns[:, None, :])
+    hit = mask.any((1, 2))
+    # 400 tosses of a coin: 200 heads, standard deviation 10.
+    assert 160 < hit.sum() < 240
+    tall, wide = rows[hit].sum(1), columns[hit].sum(1)
+    # Both sides are rounded, the shorter is 7 pixels at least.
+    share, aspect = tall * wide / (height * width), tall / wide
+    assert 0.018 < share.min() < 0.05 and 0.35 < share.max() < 0.41
+    assert 0.28 < aspect.min() and 2.8 < aspect.max() < 3.6
+    # Uniform: mean 0.21; the few that do not fit are drawn again.
+    assert 0.17 < share.mean() < 0.24
+    # The rectangle is one piece and reaches every side.
+    assert (np.diff(rows[hit].astype(int), axis=1) == 1).sum(1).max() <= 1
+    assert rows[:, 0].any() and rows[:, -1].any()
+    assert columns[:, 0].any() and columns[:, -1].any()
+
+
+@pytest.mark.parametrize("area, share", [((0.25, 0.25), 0.25), ((2.0, 2.0), 0.0)])
+def test_erases_the_given_area_or_nothing_where_none_fits(area, share):
+    images = np.ones((5, 64, 64, 3), np.float32)
+    erased = augment.random_erase(images, [1, 2], 1.0, area, (1.0, 1.0)).numpy() == 0
+    np.testing.assert_allclose(erased.mean((1, 2, 3)), share)
+
+
+def test_inside_tf_data_as_eagerly():
+    images = _noise(4)
+    seeds = np.array([[7, 0], [7, 1]], np.int64)
+    eager = [augment.augment_batch(images, seed, pad=2).numpy() for seed in seeds]
+    dataset = tf.data.Dataset.from_tensor_slices(seeds).map(
+        lambda seed: augment.augment_batch(tf.constant(images), seed, pad=2)
+    )
+    assert dataset.element_spec.shape == images.shape
+    for expected, actual in zip(eager, dataset.as_numpy_iterator()):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+    assert (eager[0] != eager[1]).any()
+
+
+def test_black_moves_in_before_normalisation_and_the_mean_after():
+    images = np.full((64, _HEIGHT, _WIDTH, 3), 255, np.uint8)
+    values = np.unique(augment.augment_batch(images, [0, 0], pad=2)[..., 0])
+    expected = [(0 - 0.485) / 0.229, 0.0, (1 - 0.485) / 0.229]
+    np.testing.assert_allclose(values, expected, atol=1e-5)
