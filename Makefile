@@ -1,0 +1,45 @@
+# `make help` lists the targets. The virtual environment .venv is made on first
+# use, and again when a file that pins a package changes.
+PYTHON ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+# Written last, so that an interrupted installation is not taken for a whole one.
+STAMP := $(VENV)/installed
+DEMO := runs/demo
+
+.PHONY: help install test lint demo clean
+
+help:
+	@echo 'make install   make $(VENV) with the pinned packages (Python 3.9 to 3.11)'
+	@echo 'make test      run the tests'
+	@echo 'make lint      check style, format and types'
+	@echo 'make demo      search a small network on generated pedestrians'
+	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
+	@echo
+	@echo 'PYTHON=/path/to/python names the interpreter to install with.'
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml requirements_lock.txt
+	@sh tools/make_venv.sh $(VENV) $(STAMP) "$(PYTHON)"
+
+test: $(STAMP)
+	$(RUN) -m pytest
+
+lint: $(STAMP)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy cdnet_tf tools
+
+$(DEMO)/pedestrians: | $(STAMP)
+	@rm -rf $@.part
+	$(RUN) -m tools.make_pedestrians --out=$@.part
+	@mv $@.part $@
+
+demo: $(STAMP) $(DEMO)/pedestrians
+	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find cdnet_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
