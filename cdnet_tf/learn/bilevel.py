@@ -1,0 +1,224 @@
+"""The bilevel search (Algorithm 1): weights on D_train, alpha on D_val, every step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from cdnet_tf.learn import losses
+from cdnet_tf.nn import supernet
+
+Tensor = tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Exploration:
+    """How a step's branches are chosen.
+
+    Attributes:
+      kind: `none`, the paper's rule: the k largest alpha. `gumbel`: the k largest
+        log p + T * Gumbel noise, with T falling linearly from `temperature` to 0 over
+        the run (k = 1 is GDAS). `uniform_warmup`: k branches drawn evenly while only w
+        learns, for `warmup_steps`; then the paper's rule.
+      total_steps: of the run.
+      warmup_steps: of `uniform_warmup`.
+      temperature: of `gumbel` at the start.
+      seed: of the draws, the same on every replica.
+    """
+
+    kind: str = "none"
+    total_steps: int = 1
+    warmup_steps: int = 0
+    temperature: float = 1.0
+    seed: int = 0
+
+    KINDS = ("none", "gumbel", "uniform_warmup")
+
+    def __post_init__(self) -> None:
+        if self.kind not in self.KINDS:
+            raise ValueError(
+                f"exploration={self.kind!r} is unknown; use one of {self.KINDS}."
+            )
+
+    def scores(self, log_p: Tensor, step: Tensor) -> Tensor:
+        """What the branches are ranked by, (6, n), from log p, (6, n)."""
+        if self.kind == "none":
+            return log_p
+        uniform = tf.random.stateless_uniform(
+            log_p.shape, tf.stack([tf.cast(self.seed, step.dtype), step]), 1e-20, 1.0
+        )
+        if self.kind == "uniform_warmup":
+            return tf.where(self.warming_up(step), uniform, log_p)
+        left = 1 - tf.cast(step, tf.float32) / self.total_steps
+        return log_p - self.temperature * left * tf.math.log(-tf.math.log(uniform))
+
+    def warming_up(self, step: Tensor) -> Tensor:
+        return step < self.warmup_steps
+
+
+class BilevelSearch(tf.keras.Model):
+    """Top-k Sample Search as a Keras model: `compile`, then `fit`.
+
+    Batches are ((w images, w labels), (alpha images, alpha labels)).
+
+    Args:
+      net: the supernet.
+      top_k: branches that run in each block, 1 to n.
+      exploration: how they are chosen.
+      loss: triplet and softmax loss.
+      alpha_l2: coupled L2 of alpha.
+
+    Attributes:
+      counts: how often each branch ran, (6, n) int64.
+
+    Raises:
+      ValueError: if top_k is not in 1..n.
+    """
+
+    def __init__(
+        self,
+        net: supernet.Supernet,
+        top_k: int,
+        exploration: Exploration | None = None,
+        loss: losses.ReidLoss | None = None,
+        alpha_l2: float = 1e-3,
+    ) -> None:
+        super().__init__(name="search")
+        branches = len(net.space)
+        if not 1 <= top_k <= branches:
+            raise ValueError(
+                f"top_k={top_k} is out of range; this space has {branches} branches, "
+                f"so use 1 to {branches}."
+            )
+        self.net = net
+        self.top_k = top_k
+        self.exploration = exploration or Exploration()
+        self.loss_function = loss or losses.ReidLoss()
+        self.alpha_l2 = alpha_l2
+        self.counts = self.add_weight(
+            "counts",
+            net.alpha.shape,
+            tf.int64,
+            initializer="zeros",
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        self.means = {
+            name: tf.keras.metrics.Mean(name)
+            for name in ("loss", "triplet", "alpha_loss", "accuracy")
+        }
+        self.gradient_norms = [
+            tf.keras.metrics.Mean(f"alpha_gradient_{i + 1}")
+            for i in range(len(net.blocks))
+        ]
+        self.built = True
+
+    def compile(self, w_optimizer, alpha_optimizer) -> None:
+        """Sets the optimizers of the weights and of alpha (legacy Keras ones).
+
+        Their slots are made here, so that a checkpoint finds them before the first
+        step.
+        """
+        super().compile(optimizer=w_optimizer)
+        self.alpha_optimizer = alpha_optimizer
+        for optimizer, variables in (
+            (w_optimizer, self.net.trainable_variables),
+            (alpha_optimizer, [self.net.alpha]),
+        ):
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            inner._create_all_weights(variables)
+
+    @property
+    def metrics(self) -> list:
+        return [*self.means.values(), *self.gradient_norms]
+
+    def call(self, images: Tensor, training: bool = False) -> dict[str, Tensor]:
+        return self.net(images, training=training)
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, data) -> dict[str, Tensor]:
+        """One step of Algorithm 1: choose, update w, update alpha."""
+        train_batch, val_batch = data
+        chosen = self.choose()
+        self.counts.assign_add(
+            tf.reduce_sum(tf.one_hot(chosen, len(self.net.space), dtype=tf.int64), 1)
+        )
+        self._update_weights(train_batch, chosen)
+        self._update_alpha(val_batch, chosen)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def choose(self) -> Tensor:
+        """The branches of this step, (6, k) int32."""
+        log_p = tf.nn.log_softmax(self.net.alpha)
+        scores = self.exploration.scores(log_p, self._step())
+        return tf.math.top_k(scores, self.top_k).indices
+
+    def _step(self) -> Tensor:
+        return tf.identity(self.alpha_optimizer.iterations)
+
+    def _update_weights(self, batch, chosen: Tensor) -> None:
+        images, labels = batch
+        variables = self.net.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            outputs = self.net(images, chosen, training=True)
+            triplet, softmax = self.loss_function(labels, outputs)
+            scaled = self._scaled(triplet + softmax, self.optimizer)
+        gradients = self._unscaled(tape.gradient(scaled, variables), self.optimizer)
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        self.means["loss"].update_state(triplet + softmax)
+        self.means["triplet"].update_state(triplet)
+        hit = tf.argmax(outputs["logits"][0], 1, tf.int32) == labels
+        self.means["accuracy"].update_state(tf.cast(hit, tf.float32))
+
+    def _update_alpha(self, batch, chosen: Tensor) -> None:
+        def learn():
+            return self._alpha_gradient(*batch, chosen)
+
+        if self.exploration.kind == "uniform_warmup":
+            idle = tf.zeros([]), tf.zeros(self.net.alpha.shape)
+            loss, gradient = tf.cond(
+                self.exploration.warming_up(self._step()), lambda: idle, learn
+            )
+        else:
+            loss, gradient = learn()
+        # Summed over replicas here rather than by the optimizer, to log its norm.
+        replicas = tf.distribute.get_replica_context()
+        gradient = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
+        self.alpha_optimizer.apply_gradients(
+            [(gradient, self.net.alpha)], experimental_aggregate_gradients=False
+        )
+        self.means["alpha_loss"].update_state(loss)
+        for metric, norm in zip(
+            self.gradient_norms, tf.unstack(tf.norm(gradient, axis=1))
+        ):
+            metric.update_state(norm)
+
+    def _alpha_gradient(self, images, labels, chosen):
+        """This replica's share of the loss on D_val and its gradient, (6, n)."""
+        alpha = tf.identity(self.net.alpha)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(alpha)
+            probabilities = tf.nn.softmax(alpha)
+            outputs = self.net(images, chosen, True, probabilities)
+            loss = tf.add_n(self.loss_function(labels, outputs))
+            scaled = self._scaled(loss, self.alpha_optimizer)
+        (gradient,) = self._unscaled(
+            [tape.gradient(scaled, alpha)], self.alpha_optimizer
+        )
+        penalty = self.alpha_l2 * alpha / self._replicas()
+        return loss, gradient + penalty
+
+    def _replicas(self) -> int:
+        return tf.distribute.get_strategy().num_replicas_in_sync
+
+    def _scaled(self, loss: Tensor, optimizer) -> Tensor:
+        # Gradients are summed over replicas, so each gives its share of the mean.
+        loss = loss / self._replicas()
+        scale = getattr(optimizer, "get_scaled_loss", None)
+        return scale(loss) if scale else loss
+
+    def _unscaled(self, gradients, optimizer):
+        unscale = getattr(optimizer, "get_unscaled_gradients", None)
+        return unscale(gradients) if unscale else gradients

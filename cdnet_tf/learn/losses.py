@@ -1,0 +1,60 @@
+"""Triplet and softmax losses of the two embedding spaces (Eqs. 9 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tensorflow_addons as tfa
+
+Tensor = tf.Tensor
+
+
+class ReidLoss:
+    """Sum over a neck's heads of batch-hard triplet loss and softmax loss.
+
+    Mining looks at the images of one replica: a batch must split into whole
+    identities.
+
+    Args:
+      margin: of the triplet loss, in units of the Euclidean (not squared) distance.
+      label_smoothing: of the softmax loss, 0 to 1.
+    """
+
+    def __init__(self, margin: float = 0.3, label_smoothing: float = 0.0) -> None:
+        self.margin = margin
+        self._triplet = tfa.losses.TripletHardLoss(
+            margin, distance_metric="L2", reduction=tf.keras.losses.Reduction.NONE
+        )
+        self._softmax = tf.keras.losses.CategoricalCrossentropy(
+            from_logits=True,
+            label_smoothing=label_smoothing,
+            reduction=tf.keras.losses.Reduction.NONE,
+        )
+
+    def triplet(self, labels: Tensor, features: Tensor) -> Tensor:
+        """Mean over anchors of max(0, d(hardest positive) - d(hardest negative) + m).
+
+        Args:
+          labels: (b,) int32, at least two identities.
+          features: (b, d), not normalised.
+        """
+        return self._triplet(labels, tf.cast(features, tf.float32))
+
+    def softmax(self, labels: Tensor, logits: Tensor) -> Tensor:
+        """Mean cross-entropy.
+
+        Args:
+          labels: (b,) int32, 0..C-1.
+          logits: (b, C).
+        """
+        targets = tf.one_hot(labels, logits.shape[-1])
+        return tf.reduce_mean(self._softmax(targets, tf.cast(logits, tf.float32)))
+
+    def __call__(
+        self, labels: Tensor, outputs: Mapping[str, Sequence[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """(triplet, softmax) summed over heads; `outputs` as a neck gives them."""
+        triplet = [self.triplet(labels, f) for f in outputs["features"]]
+        softmax = [self.softmax(labels, z) for z in outputs["logits"]]
+        return tf.add_n(triplet), tf.add_n(softmax)

@@ -1,0 +1,45 @@
+"""SGD as the recipes need it: coupled L2, and rows that were not used stay put."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable(package="cdnet_tf")
+class CoupledSGD(tf.keras.optimizers.legacy.SGD):
+    """SGD with momentum whose L2 penalty joins the gradient before the momentum.
+
+    Keras' own `weight_decay` is decoupled from it. The legacy class is the one whose
+    sparse update touches the momentum of the given rows only; the newer one decays
+    the momentum of all rows, so that branches nobody chose would move.
+
+    Args:
+      learning_rate: a number or a schedule.
+      momentum: 0 to 1.
+      l2: coefficient of the penalty l2 / 2 * |w|^2, on every weight; with a sparse
+        gradient, on its rows.
+    """
+
+    def __init__(
+        self, learning_rate=0.01, momentum=0.9, l2=0.0, name="CoupledSGD", **options
+    ) -> None:
+        super().__init__(learning_rate, momentum, name=name, **options)
+        self.l2 = l2
+
+    def _resource_apply_dense(self, grad, var, apply_state=None):
+        return super()._resource_apply_dense(grad + self.l2 * var, var, apply_state)
+
+    def _resource_apply_sparse_duplicate_indices(self, grad, var, indices, **options):
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            # A step's branches are distinct: there is nothing to sum.
+            return self._resource_apply_sparse(grad, var, indices, **options)
+        return super()._resource_apply_sparse_duplicate_indices(
+            grad, var, indices, **options
+        )
+
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        grad += self.l2 * tf.gather(var, indices)
+        return super()._resource_apply_sparse(grad, var, indices, apply_state)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "l2": self.l2}

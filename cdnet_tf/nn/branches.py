@@ -1,0 +1,393 @@
+"""The CBlock as a function of packed weights, chosen among its structures at run time.
+
+A CBlock has six structures, one per pair of kernels, and with or without a shortcut
+convolution. Each is traced once, forward and backward, with height, width and channels
+left open, and shared by all blocks, slots, passes and replicas of the supernet: the
+graph stays small, whatever the search space and k.
+
+A chosen structure runs by a `StatelessCase` op. It is not lowered to switches, so the
+others cost nothing, not even dead tensors; and it calls the structure through
+`PartitionedCall`, which gives it the kernels of an ordinary function (oneDNN's on CPU).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from cdnet_tf.nn import genotype, replay
+
+Tensor = tf.Tensor
+Shapes = dict  # name -> shape; int or scalar tensor dimensions
+
+STRUCTURES = tuple(branch.lites for branch in genotype.CS)
+IDENTITY = len(STRUCTURES)  # index of the structure that passes its input through
+
+
+def body_shapes(c_in: int, c_out: int, shortcut: bool) -> Shapes:
+    """Weights of a CBlock without its Lites, named like the layers of `blocks.cblock`.
+
+    The order is the packing order. Dimensions may be tensors.
+    """
+    m = c_out // 4
+    convs = {"squeeze": (c_in, m), "restore": (m, c_out)}
+    if shortcut:
+        convs["shortcut"] = (c_in, c_out)
+    shapes = {}
+    for name, kernel in convs.items():
+        shapes[f"{name}/conv/kernel"] = kernel
+        shapes[f"{name}/bn/gamma"] = shapes[f"{name}/bn/beta"] = kernel[1:]
+    for name, kernel in {"gate/fc1": (m, m // 4), "gate/fc2": (m // 4, m)}.items():
+        shapes[f"{name}/kernel"] = kernel
+        shapes[f"{name}/bias"] = kernel[1:]
+    return shapes
+
+
+def lite_shapes(m: int) -> Shapes:
+    """Weights of one Lite 3x3 over m channels, in packing order."""
+    return {
+        "pointwise/kernel": (m, m),
+        "depthwise/depthwise_kernel": (3, 3, m, 1),
+        "bn/gamma": (m,),
+        "bn/beta": (m,),
+    }
+
+
+def statistics_shapes(shapes: Shapes) -> Shapes:
+    """Moving statistics that belong to the batch normalisations of `shapes`."""
+    moving = {}
+    for name, shape in shapes.items():
+        if name.endswith("/gamma"):
+            bn = name[: -len("gamma")]
+            moving[f"{bn}moving_mean"] = moving[f"{bn}moving_variance"] = shape
+    return moving
+
+
+def unpack(row: Tensor, shapes: Shapes) -> dict[str, Tensor]:
+    """Splits a packed row, (size,), into named tensors."""
+    sizes = tf.stack([math.prod(shape) for shape in shapes.values()])
+    parts = tf.split(row, sizes, num=len(shapes))
+    return {
+        name: tf.reshape(part, shape) if len(shape) > 1 else part
+        for (name, shape), part in zip(shapes.items(), parts)
+    }
+
+
+def _conv1x1(ops, x: Tensor, kernel: Tensor) -> Tensor:
+    # As a matrix product: its weight gradient takes 0.6 of the convolution's time.
+    shape = tf.shape(x)
+    y = tf.matmul(tf.reshape(x, [-1, shape[3]]), tf.cast(kernel, x.dtype))
+    return ops.keep(tf.reshape(y, tf.concat([shape[:3], tf.shape(kernel)[1:]], 0)))
+
+
+def _stream(ops, x: Tensor, lites: list[dict[str, Tensor]]) -> Tensor:
+    for lite in lites:
+        x = _conv1x1(ops, x, lite["pointwise/kernel"])
+        x = ops.keep(
+            tf.raw_ops.DepthwiseConv2dNative(
+                input=x,
+                filter=tf.cast(lite["depthwise/depthwise_kernel"], x.dtype),
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+        )
+        x = ops.batch_norm(x, lite["bn/gamma"], lite["bn/beta"], activate=True)
+    return x
+
+
+def _gated(ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
+    def dense(x: Tensor, name: str) -> Tensor:
+        kernel, bias = (tf.cast(body[f"{name}/{w}"], x.dtype) for w in ("kernel", "bias"))
+        return x @ kernel + bias
+
+    pooled = ops.keep(tf.reduce_mean(x, [1, 2]))  # (b, m)
+    hidden = tf.nn.relu(dense(pooled, "gate/fc1"))
+    gate = ops.keep(tf.sigmoid(dense(hidden, "gate/fc2")))
+    return x * gate[:, None, None]
+
+
+def cblock(
+    ops,
+    structure: tuple[int, int],
+    x: Tensor,
+    body: dict[str, Tensor],
+    lites: list[dict[str, Tensor]],
+) -> Tensor:
+    """`blocks.cblock` on given weights.
+
+    Args:
+      ops: `replay.Record`, `replay.Replay` or `replay.Inference`.
+      structure: Lites in the first and the second stream.
+      x: features, (b, h, w, c_in).
+      body, lites: weights by the names of `body_shapes` and `lite_shapes`.
+
+    Returns:
+      (b, h, w, c_out).
+    """
+
+    def conv_bn(x: Tensor, name: str, activate: bool) -> Tensor:
+        x = _conv1x1(ops, x, body[f"{name}/conv/kernel"])
+        return ops.batch_norm(
+            x, body[f"{name}/bn/gamma"], body[f"{name}/bn/beta"], activate
+        )
+
+    h = conv_bn(x, "squeeze", activate=True)
+    parts = lites[: structure[0]], lites[structure[0] :]
+    first, second = (_gated(ops, _stream(ops, h, part), body) for part in parts)
+    h = conv_bn(ops.keep(first + second), "restore", activate=False)
+    if "shortcut/conv/kernel" in body:
+        x = conv_bn(x, "shortcut", activate=False)
+    return ops.relu(h + x)
+
+
+def _trace(function: Callable, specs: Sequence[tf.TensorSpec]):
+    named = [tf.TensorSpec(s.shape, s.dtype, f"x{i}") for i, s in enumerate(specs)]
+    return tf.function(function, autograph=False).get_concrete_function(*named)
+
+
+def _call(function, arguments: Sequence[Tensor]) -> list[Tensor]:
+    """Calls a traced function in a way that the graph optimiser does not inline."""
+    return tf.raw_ops.PartitionedCall(
+        args=list(arguments), Tout=[t.dtype for t in function.outputs], f=function
+    )
+
+
+def _pack(statistics: list[tuple[Tensor, Tensor]]) -> Tensor:
+    return tf.concat([t for pair in statistics for t in pair], 0)
+
+
+def _flat(kept: dict[tf.DType, list[Tensor]]) -> list[Tensor]:
+    return [tensor for tensors in kept.values() for tensor in tensors]
+
+
+class Forward(NamedTuple):
+    """Result of a CBlock in training.
+
+    Attributes:
+      y: features, (b, h, w, c_out).
+      body_statistics: (1, size), or (0, 0) for the identity; `statistics_shapes`.
+      lite_statistics: (number of Lites, size).
+      kept: what `backward` needs.
+    """
+
+    y: Tensor
+    body_statistics: Tensor
+    lite_statistics: Tensor
+    kept: list[Tensor]
+
+
+class CBlockFunctions:
+    """All structures of the CBlock as branches of one op.
+
+    Packed weights arrive as rows: body (1, size), lites (number of Lites, size). For
+    the structure `IDENTITY` both have no row, and the input comes out unchanged.
+
+    Args:
+      shortcut: whether the CBlocks have a shortcut convolution (c_in != c_out).
+      dtype: of the features; weights and statistics are float32.
+    """
+
+    def __init__(self, shortcut: bool, dtype: tf.DType) -> None:
+        self._shortcut = shortcut
+        self._dtype = dtype
+        rows = tf.TensorSpec([None, None])
+        # The last argument is a vector as long as the output is wide. (Not a number:
+        # int32 inputs of a function live in host memory, which a GPU cannot pass on.)
+        features = tf.TensorSpec([None] * 4, dtype)
+        self._specs = [features, rows, rows, tf.TensorSpec([None])]
+        traced = [self._trace_forward(structure) for structure in STRUCTURES]
+        kept = [each for _, each in traced]
+        # One signature for all: each dtype's kept tensors padded to the largest count.
+        self._widths = {t: max(len(each[t]) for each in kept) for t in kept[0]}
+        self._forward = [self._forward_branch(*each) for each in traced]
+        self._forward.append(self._branch(self._identity, self._specs))
+        self._backward = {
+            learn_weights: self._backward_branches(kept, learn_weights)
+            for learn_weights in (False, True)
+        }
+
+    def forward(
+        self, index: Tensor, x: Tensor, body: Tensor, lites: Tensor, channels: int
+    ) -> Forward:
+        """Runs structure `index`, a scalar int32, in training."""
+        kept_types = [t for t, width in self._widths.items() for _ in range(width)]
+        y, body_statistics, lite_statistics, *kept = tf.raw_ops.StatelessCase(
+            branch_index=index,
+            input=[x, body, lites, tf.zeros([channels])],
+            Tout=[self._dtype, tf.float32, tf.float32, *kept_types],
+            branches=self._forward,
+        )
+        y.set_shape([*x.shape[:3], channels])
+        return Forward(y, body_statistics, lite_statistics, kept)
+
+    def backward(
+        self,
+        index: Tensor,
+        dy: Tensor,
+        x: Tensor,
+        body: Tensor,
+        lites: Tensor,
+        kept: list[Tensor],
+        learn_weights: bool,
+    ) -> list[Tensor]:
+        """Gradients with respect to [x, body, lites], or [x] without the weights."""
+        inputs = [x, body, lites][: 3 if learn_weights else 1]
+        gradients = tf.raw_ops.StatelessCase(
+            branch_index=index,
+            input=[dy, x, body, lites, tf.zeros(dy.shape[-1:]), *kept],
+            Tout=[t.dtype for t in inputs],
+            branches=self._backward[learn_weights],
+        )
+        for gradient, tensor in zip(gradients, inputs):
+            gradient.set_shape(tensor.shape)
+        return gradients
+
+    @functools.cached_property
+    def _inference(self) -> list:
+        rows = tf.TensorSpec([None, None])
+        specs = [*self._specs, rows, rows]
+        branches = []
+        for structure in STRUCTURES:
+
+            def infer(x, body, lites, like, *statistics, structure=structure):
+                weights = self._unpack(structure, x, body, lites, like)
+                ops = replay.Inference(self._unpack_statistics(*weights, *statistics))
+                return [cblock(ops, structure, x, *weights)]
+
+            traced = _trace(infer, specs)
+            branches.append(self._branch(lambda *a, f=traced: _call(f, a), specs))
+        branches.append(self._branch(lambda x, *_: [tf.identity(x)], specs))
+        return branches
+
+    def infer(
+        self,
+        index: Tensor,
+        x: Tensor,
+        body: Tensor,
+        lites: Tensor,
+        channels: int,
+        body_statistics: Tensor,
+        lite_statistics: Tensor,
+    ) -> Tensor:
+        """Runs structure `index` with given moving statistics, packed as rows."""
+        like = tf.zeros([channels])
+        (y,) = tf.raw_ops.StatelessCase(
+            branch_index=index,
+            input=[x, body, lites, like, body_statistics, lite_statistics],
+            Tout=[self._dtype],
+            branches=self._inference,
+        )
+        y.set_shape([*x.shape[:3], channels])
+        return y
+
+    def _unpack(self, structure, x, body, lites, like):
+        c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
+        named = unpack(body[0], body_shapes(c_in, c_out, self._shortcut))
+        rows = tf.unstack(lites, num=sum(structure))
+        return named, [unpack(row, lite_shapes(c_out // 4)) for row in rows]
+
+    @staticmethod
+    def _unpack_statistics(body, lites, body_row, lite_rows):
+        """(mean, variance) pairs in the order in which `cblock` normalises."""
+
+        def pairs(row, weights):
+            widths = [tf.size(w) for n, w in weights.items() if n.endswith("/gamma")]
+            sizes = tf.repeat(tf.stack(widths), 2)
+            parts = tf.split(row, sizes, num=2 * len(widths))
+            return list(zip(parts[::2], parts[1::2]))
+
+        squeeze, *others = pairs(body_row[0], body)
+        rows = tf.unstack(lite_rows, num=len(lites))
+        lite = [pair for row, named in zip(rows, lites) for pair in pairs(row, named)]
+        return [squeeze, *lite, *others]
+
+    def _trace_forward(self, structure):
+        """One structure traced, and what it keeps."""
+        record = replay.Record()
+
+        def forward(x, body, lites, like):
+            weights = self._unpack(structure, x, body, lites, like)
+            y = cblock(record, structure, x, *weights)
+            first, last = 1, 1 + sum(structure)
+            statistics = record.statistics
+            body_row = _pack(statistics[:first] + statistics[last:])
+            lite_rows = [_pack([pair]) for pair in statistics[first:last]]
+            return [y, body_row[None], tf.stack(lite_rows), *_flat(record.kept)]
+
+        return _trace(forward, self._specs), record.kept
+
+    def _forward_branch(self, forward, kept):
+        def run(*arguments):
+            y, body, lites, *flat = _call(forward, arguments)
+            return [y, body, lites, *self._pad(flat, kept)]
+
+        return self._branch(run, self._specs)
+
+    def _backward_branches(self, kept, learn_weights: bool) -> list:
+        branches = [
+            self._backward_branch(structure, each, learn_weights)
+            for structure, each in zip(STRUCTURES, kept)
+        ]
+
+        def identity(dy, x, body, lites, *_):
+            return [tf.identity(dy), body, lites][: 3 if learn_weights else 1]
+
+        return [*branches, self._branch(identity, self._padded_specs())]
+
+    def _backward_branch(self, structure, kept, learn_weights: bool):
+        counts = [len(tensors) for tensors in kept.values()]
+
+        def backward(dy, x, body, lites, like, *flat):
+            groups = dict(zip(kept, tf.nest.pack_sequence_as([[0] * n for n in counts], flat)))
+            sources = [x, body, lites][: 3 if learn_weights else 1]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(sources)
+                weights = self._unpack(structure, x, body, lites, like)
+                y = cblock(replay.Replay(groups), structure, x, *weights)
+            return tape.gradient(y, sources, dy)
+
+        kept_specs = [tf.TensorSpec(t.shape, t.dtype) for t in _flat(kept)]
+        traced = _trace(backward, [self._specs[0], *self._specs, *kept_specs])
+
+        def run(*arguments):
+            return _call(traced, [*arguments[:5], *self._unpad(arguments[5:], counts)])
+
+        return self._branch(run, self._padded_specs())
+
+    def _branch(self, function, specs):
+        # Case compares signatures only by dtype, so branches take any shape.
+        return _trace(function, [tf.TensorSpec(None, spec.dtype) for spec in specs])
+
+    def _padded_specs(self) -> list[tf.TensorSpec]:
+        kept = [tf.TensorSpec(None, t) for t, n in self._widths.items() for _ in range(n)]
+        return [self._specs[0], *self._specs, *kept]
+
+    def _identity(self, x, body, lites, like):
+        nothing = tf.zeros([0, 0])
+        return [tf.identity(x), nothing, nothing, *self._pad([], {})]
+
+    def _pad(self, flat, kept):
+        """Fills each dtype's tensors up to the common count."""
+        flat = iter(flat)
+        padded = []
+        for dtype, width in self._widths.items():
+            own = [next(flat) for _ in kept.get(dtype, ())]
+            padded += own + [tf.zeros([0], dtype)] * (width - len(own))
+        return padded
+
+    def _unpad(self, padded, counts):
+        flat, start = [], 0
+        for width, count in zip(self._widths.values(), counts):
+            flat += padded[start : start + count]
+            start += width
+        return flat
+
+
+@functools.lru_cache(maxsize=None)
+def cblock_functions(shortcut: bool, dtype: str) -> CBlockFunctions:
+    """The functions for one dtype of features, traced once in a process."""
+    return CBlockFunctions(shortcut, tf.as_dtype(dtype))

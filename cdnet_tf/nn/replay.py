@@ -1,0 +1,142 @@
+"""One function, split into a forward half and a backward half.
+
+A branch chosen at run time is executed by a `Case` op, whose automatic gradient would
+carry the intermediate results of every branch not taken. So the forward half returns
+what the backward half needs, and the backward half is traced separately. To write the
+network only once, the backward half runs the same Python again under a gradient tape,
+with every expensive result replaced by the kept one: what computed it is then dead
+code, which TensorFlow drops, and only the gradient remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+Tensor = tf.Tensor
+_EMPTY = np.zeros(0, np.float32)
+_EPSILON = 1e-5  # blocks.BN_EPSILON; test_same_epsilon holds them together
+
+
+class Record:
+    """Forward half: keeps what the backward half will ask for, in order.
+
+    Attributes:
+      kept: tensors by dtype; one list per dtype makes the outputs of functions that
+        keep different numbers of tensors easy to pad to one signature.
+      statistics: (mean, variance) of each batch normalisation, in order.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[tf.DType, list[Tensor]] = {}
+        self.statistics: list[tuple[Tensor, Tensor]] = []
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        self.kept.setdefault(tensor.dtype, []).append(tensor)
+        return tensor
+
+    def relu(self, x: Tensor) -> Tensor:
+        return self.keep(tf.nn.relu(x))
+
+    def batch_norm(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, activate: bool
+    ) -> Tensor:
+        """Normalises by the batch's statistics; `activate` adds a ReLU."""
+        y, mean, variance, *reserve = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=gamma,
+            offset=beta,
+            mean=_EMPTY,
+            variance=_EMPTY,
+            epsilon=_EPSILON,
+            is_training=True,
+        )
+        self.statistics.append((mean, variance))
+        for tensor in reserve:
+            self.keep(tensor)
+        return self.relu(y) if activate else y
+
+
+class Replay:
+    """Backward half: answers with the kept tensors and attaches the gradients.
+
+    Args:
+      kept: `Record.kept` of the forward half.
+    """
+
+    def __init__(self, kept: dict[tf.DType, list[Tensor]]) -> None:
+        self._kept = {dtype: list(tensors) for dtype, tensors in kept.items()}
+
+    def _next(self, dtype: tf.DType) -> Tensor:
+        return self._kept[dtype].pop(0)
+
+    def _attach(self, gradient: Callable, value: Tensor, *inputs: Tensor) -> Tensor:
+        """`value`, whose gradient with respect to the inputs is `gradient`."""
+        attached = tf.custom_gradient(lambda *_: (tf.identity(value), gradient))
+        return attached(*inputs)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        return self._attach(lambda dy: dy, self._next(tensor.dtype), tensor)
+
+    def relu(self, x: Tensor) -> Tensor:
+        y = self._next(x.dtype)
+
+        def gradient(dy: Tensor) -> Tensor:
+            return tf.raw_ops.ReluGrad(gradients=dy, features=y)
+
+        return self._attach(gradient, y, x)
+
+    def batch_norm(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, activate: bool
+    ) -> Tensor:
+        reserve = [self._next(tf.float32) for _ in range(3)]
+
+        def gradient(dy: Tensor) -> list[Tensor]:
+            return tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=dy,
+                x=x,
+                scale=gamma,
+                reserve_space_1=reserve[0],
+                reserve_space_2=reserve[1],
+                reserve_space_3=reserve[2],
+                epsilon=_EPSILON,
+                is_training=True,
+            )[:3]
+
+        # The value before the ReLU is nobody's input, so any tensor of its shape does.
+        y = self._attach(gradient, x, x, gamma, beta)
+        return self.relu(y) if activate else y
+
+
+class Inference:
+    """Neither half: normalises by given statistics and keeps nothing.
+
+    Args:
+      statistics: (moving mean, moving variance) of each batch normalisation.
+    """
+
+    def __init__(self, statistics: list[tuple[Tensor, Tensor]]) -> None:
+        self._statistics = list(statistics)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def relu(self, x: Tensor) -> Tensor:
+        return tf.nn.relu(x)
+
+    def batch_norm(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, activate: bool
+    ) -> Tensor:
+        mean, variance = self._statistics.pop(0)
+        y = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=gamma,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=_EPSILON,
+            is_training=False,
+        )[0]
+        return self.relu(y) if activate else y
