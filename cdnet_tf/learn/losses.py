@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
-import tensorflow_addons as tfa
+
+with warnings.catch_warnings():
+    # Its end of life is known, and why it stays: docs/dependencies.md.
+    warnings.simplefilter("ignore", UserWarning)
+    import tensorflow_addons as tfa
 
 Tensor = tf.Tensor
 

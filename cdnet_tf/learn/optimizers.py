@@ -43,3 +43,12 @@ class CoupledSGD(tf.keras.optimizers.legacy.SGD):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "l2": self.l2}
+
+
+def for_policy(
+    optimizer: tf.keras.optimizers.legacy.Optimizer,
+) -> tf.keras.optimizers.legacy.Optimizer:
+    """Adds loss scaling where Keras' global policy computes in float16."""
+    if tf.keras.mixed_precision.global_policy().compute_dtype != "float16":
+        return optimizer
+    return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)

@@ -12,8 +12,8 @@ keras_schedules = tf.keras.optimizers.schedules
 
 def cosine(epochs: int, initial: float, final: float) -> Callable[[int], float]:
     """Half a cosine wave from `initial` at epoch 0 towards `final` at `epochs`."""
-    return lambda epoch: final + (initial - final) / 2 * (
-        1 + math.cos(math.pi * epoch / epochs)
+    return lambda epoch: (
+        final + (initial - final) / 2 * (1 + math.cos(math.pi * epoch / epochs))
     )
 
 

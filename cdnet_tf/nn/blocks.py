@@ -90,9 +90,7 @@ def lite3x3(x: Tensor, name: str) -> Tensor:
         padding="same",
         use_bias=False,
         # Keras counts a depthwise kernel's fan-in over all channels, PyTorch over one.
-        depthwise_initializer=tf.keras.initializers.RandomNormal(
-            stddev=(2 / 9) ** 0.5
-        ),
+        depthwise_initializer=tf.keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
         name=f"{name}/depthwise",
     )(x)
     return relu(batch_norm(x, f"{name}/bn"), f"{name}/relu")
@@ -128,9 +126,7 @@ def fusion_gate(streams: list[Tensor], name: str) -> Tensor:
     return layers.Add(name=f"{name}/add")(gated)
 
 
-def cblock(
-    x: Tensor, channels: int, kernels: tuple[int, ...], name: str
-) -> Tensor:
+def cblock(x: Tensor, channels: int, kernels: tuple[int, ...], name: str) -> Tensor:
     """CBlock (Fig. 2c): squeeze, two Lite streams, gate, restore, shortcut.
 
     Args:

@@ -67,42 +67,58 @@ def statistics_shapes(shapes: Shapes) -> Shapes:
     return moving
 
 
-def unpack(row: Tensor, shapes: Shapes) -> dict[str, Tensor]:
-    """Splits a packed row, (size,), into named tensors."""
+def unpack(rows: Tensor, shapes: Shapes, count: int) -> list[dict[str, Tensor]]:
+    """Splits packed rows, (count, size), into named tensors, a dict a row."""
     sizes = tf.stack([math.prod(shape) for shape in shapes.values()])
-    parts = tf.split(row, sizes, num=len(shapes))
-    return {
-        name: tf.reshape(part, shape) if len(shape) > 1 else part
-        for (name, shape), part in zip(shapes.items(), parts)
-    }
+    columns = tf.split(rows, sizes, axis=1, num=len(shapes))
+    parts = [
+        [tf.reshape(column, shape)]
+        if count == 1
+        else tf.unstack(tf.reshape(column, (count, *shape)), num=count)
+        for column, shape in zip(columns, shapes.values())
+    ]
+    return [dict(zip(shapes, row)) for row in zip(*parts)]
 
 
-def _conv1x1(ops, x: Tensor, kernel: Tensor) -> Tensor:
-    # As a matrix product: its weight gradient takes 0.6 of the convolution's time.
-    shape = tf.shape(x)
-    y = tf.matmul(tf.reshape(x, [-1, shape[3]]), tf.cast(kernel, x.dtype))
-    return ops.keep(tf.reshape(y, tf.concat([shape[:3], tf.shape(kernel)[1:]], 0)))
+class _Pointwise:
+    """Convolution 1x1 among the three widths of a CBlock: c_in, m and c_out.
+
+    As a matrix product, whose weight gradient takes 0.6 of the convolution's time; the
+    shapes to reshape to are computed once.
+    """
+
+    def __init__(self, ops, x: Tensor, widths: Sequence[Tensor]) -> None:
+        self._ops = ops
+        self._flat = [tf.stack([-1, width]) for width in widths]
+        spatial = tf.shape(x)[:3]
+        self._full = [tf.concat([spatial, [width]], 0) for width in widths]
+
+    def __call__(self, x: Tensor, kernel: Tensor, source: int, target: int) -> Tensor:
+        x = tf.reshape(x, self._flat[source])
+        y = tf.matmul(x, tf.cast(kernel, x.dtype))
+        return self._ops.keep(tf.reshape(y, self._full[target]))
 
 
-def _stream(ops, x: Tensor, lites: list[dict[str, Tensor]]) -> Tensor:
+_IN, _MID, _OUT = range(3)
+
+
+def _stream(ops, conv1x1, x: Tensor, lites: list[dict[str, Tensor]]) -> Tensor:
     for lite in lites:
-        x = _conv1x1(ops, x, lite["pointwise/kernel"])
-        x = ops.keep(
-            tf.raw_ops.DepthwiseConv2dNative(
-                input=x,
-                filter=tf.cast(lite["depthwise/depthwise_kernel"], x.dtype),
-                strides=[1, 1, 1, 1],
-                padding="SAME",
-            )
+        x = tf.raw_ops.DepthwiseConv2dNative(
+            input=conv1x1(x, lite["pointwise/kernel"], _MID, _MID),
+            filter=tf.cast(lite["depthwise/depthwise_kernel"], x.dtype),
+            strides=[1, 1, 1, 1],
+            padding="SAME",
         )
+        x = ops.keep(x)
         x = ops.batch_norm(x, lite["bn/gamma"], lite["bn/beta"], activate=True)
     return x
 
 
 def _gated(ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
     def dense(x: Tensor, name: str) -> Tensor:
-        kernel, bias = (tf.cast(body[f"{name}/{w}"], x.dtype) for w in ("kernel", "bias"))
-        return x @ kernel + bias
+        kernel, bias = body[f"{name}/kernel"], body[f"{name}/bias"]
+        return x @ tf.cast(kernel, x.dtype) + tf.cast(bias, x.dtype)
 
     pooled = ops.keep(tf.reduce_mean(x, [1, 2]))  # (b, m)
     hidden = tf.nn.relu(dense(pooled, "gate/fc1"))
@@ -114,6 +130,7 @@ def cblock(
     ops,
     structure: tuple[int, int],
     x: Tensor,
+    c_out: Tensor,
     body: dict[str, Tensor],
     lites: list[dict[str, Tensor]],
 ) -> Tensor:
@@ -123,24 +140,25 @@ def cblock(
       ops: `replay.Record`, `replay.Replay` or `replay.Inference`.
       structure: Lites in the first and the second stream.
       x: features, (b, h, w, c_in).
+      c_out: output channels, a scalar tensor.
       body, lites: weights by the names of `body_shapes` and `lite_shapes`.
 
     Returns:
       (b, h, w, c_out).
     """
+    conv1x1 = _Pointwise(ops, x, (tf.shape(x)[3], c_out // 4, c_out))
 
-    def conv_bn(x: Tensor, name: str, activate: bool) -> Tensor:
-        x = _conv1x1(ops, x, body[f"{name}/conv/kernel"])
-        return ops.batch_norm(
-            x, body[f"{name}/bn/gamma"], body[f"{name}/bn/beta"], activate
-        )
+    def conv_bn(x, name: str, source: int, target: int, activate: bool) -> Tensor:
+        x = conv1x1(x, body[f"{name}/conv/kernel"], source, target)
+        bn = body[f"{name}/bn/gamma"], body[f"{name}/bn/beta"]
+        return ops.batch_norm(x, *bn, activate)
 
-    h = conv_bn(x, "squeeze", activate=True)
+    h = conv_bn(x, "squeeze", _IN, _MID, activate=True)
     parts = lites[: structure[0]], lites[structure[0] :]
-    first, second = (_gated(ops, _stream(ops, h, part), body) for part in parts)
-    h = conv_bn(ops.keep(first + second), "restore", activate=False)
+    first, second = (_gated(ops, _stream(ops, conv1x1, h, p), body) for p in parts)
+    h = conv_bn(ops.keep(first + second), "restore", _MID, _OUT, activate=False)
     if "shortcut/conv/kernel" in body:
-        x = conv_bn(x, "shortcut", activate=False)
+        x = conv_bn(x, "shortcut", _IN, _OUT, activate=False)
     return ops.relu(h + x)
 
 
@@ -254,8 +272,8 @@ class CBlockFunctions:
         for structure in STRUCTURES:
 
             def infer(x, body, lites, like, *statistics, structure=structure):
-                weights = self._unpack(structure, x, body, lites, like)
-                ops = replay.Inference(self._unpack_statistics(*weights, *statistics))
+                ops = replay.Inference(self._moving(structure, x, like, *statistics))
+                weights = self._weights(structure, x, body, lites, like)
                 return [cblock(ops, structure, x, *weights)]
 
             traced = _trace(infer, specs)
@@ -284,33 +302,32 @@ class CBlockFunctions:
         y.set_shape([*x.shape[:3], channels])
         return y
 
-    def _unpack(self, structure, x, body, lites, like):
+    def _weights(self, structure, x, body, lites, like):
+        """Arguments of `cblock` from those of a traced function."""
         c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
-        named = unpack(body[0], body_shapes(c_in, c_out, self._shortcut))
-        rows = tf.unstack(lites, num=sum(structure))
-        return named, [unpack(row, lite_shapes(c_out // 4)) for row in rows]
+        (named,) = unpack(body, body_shapes(c_in, c_out, self._shortcut), 1)
+        return c_out, named, unpack(lites, lite_shapes(c_out // 4), sum(structure))
 
-    @staticmethod
-    def _unpack_statistics(body, lites, body_row, lite_rows):
+    def _moving(self, structure, x, like, body_rows, lite_rows):
         """(mean, variance) pairs in the order in which `cblock` normalises."""
+        c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
 
-        def pairs(row, weights):
-            widths = [tf.size(w) for n, w in weights.items() if n.endswith("/gamma")]
-            sizes = tf.repeat(tf.stack(widths), 2)
-            parts = tf.split(row, sizes, num=2 * len(widths))
-            return list(zip(parts[::2], parts[1::2]))
+        def pairs(rows, shapes, count):
+            named = unpack(rows, statistics_shapes(shapes), count)
+            values = [value for row in named for value in row.values()]
+            return list(zip(values[::2], values[1::2]))
 
-        squeeze, *others = pairs(body_row[0], body)
-        rows = tf.unstack(lite_rows, num=len(lites))
-        lite = [pair for row, named in zip(rows, lites) for pair in pairs(row, named)]
-        return [squeeze, *lite, *others]
+        body = body_shapes(c_in, c_out, self._shortcut)
+        squeeze, *others = pairs(body_rows, body, 1)
+        lites = pairs(lite_rows, lite_shapes(c_out // 4), sum(structure))
+        return [squeeze, *lites, *others]
 
     def _trace_forward(self, structure):
         """One structure traced, and what it keeps."""
         record = replay.Record()
 
         def forward(x, body, lites, like):
-            weights = self._unpack(structure, x, body, lites, like)
+            weights = self._weights(structure, x, body, lites, like)
             y = cblock(record, structure, x, *weights)
             first, last = 1, 1 + sum(structure)
             statistics = record.statistics
@@ -342,11 +359,13 @@ class CBlockFunctions:
         counts = [len(tensors) for tensors in kept.values()]
 
         def backward(dy, x, body, lites, like, *flat):
-            groups = dict(zip(kept, tf.nest.pack_sequence_as([[0] * n for n in counts], flat)))
+            groups = dict(
+                zip(kept, tf.nest.pack_sequence_as([[0] * n for n in counts], flat))
+            )
             sources = [x, body, lites][: 3 if learn_weights else 1]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
-                weights = self._unpack(structure, x, body, lites, like)
+                weights = self._weights(structure, x, body, lites, like)
                 y = cblock(replay.Replay(groups), structure, x, *weights)
             return tape.gradient(y, sources, dy)
 
@@ -363,7 +382,9 @@ class CBlockFunctions:
         return _trace(function, [tf.TensorSpec(None, spec.dtype) for spec in specs])
 
     def _padded_specs(self) -> list[tf.TensorSpec]:
-        kept = [tf.TensorSpec(None, t) for t, n in self._widths.items() for _ in range(n)]
+        kept = [
+            tf.TensorSpec(None, t) for t, n in self._widths.items() for _ in range(n)
+        ]
         return [self._specs[0], *self._specs, *kept]
 
     def _identity(self, x, body, lites, like):
@@ -387,7 +408,7 @@ class CBlockFunctions:
         return flat
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cblock_functions(shortcut: bool, dtype: str) -> CBlockFunctions:
     """The functions for one dtype of features, traced once in a process."""
     return CBlockFunctions(shortcut, tf.as_dtype(dtype))

@@ -110,7 +110,9 @@ def load(source: str | pathlib.Path) -> Genotype:
             f" with a genotype.json, nor one of {', '.join(published_names())}."
         )
     try:
-        return Genotype(tuple(Branch(*row) for row in json.loads(path.read_text())["layers"]))
+        return Genotype(
+            tuple(Branch(*row) for row in json.loads(path.read_text())["layers"])
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} holds no genotype ({error}); expected {{"layers": [[k1, k2, r], '

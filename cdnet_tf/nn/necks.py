@@ -108,9 +108,7 @@ def f_neck(
         crop = layers.Cropping2D(
             ((i * stripe, height - (i + 1) * stripe), (0, 0)), name=f"{name}/crop{i}"
         )(x)
-        pooled.append(
-            layers.GlobalAveragePooling2D(name=f"{name}/local/pool{i}")(crop)
-        )
+        pooled.append(layers.GlobalAveragePooling2D(name=f"{name}/local/pool{i}")(crop))
     local = pooled[0]
     if parts > 1:
         local = layers.Concatenate(name=f"{name}/local/concat")(pooled)

@@ -53,7 +53,9 @@ class Supernet(tf.keras.Model):
         channels = networks.scaled_channels(width_multiplier)
         self.stem = _fixed(blocks.stem, input_shape, "stem", channels=channels[0])
         self.blocks = [
-            mblock.MBlock(self.space, *widths, seed=100 * seed + 2 * i, name=f"mblock{i + 1}")
+            mblock.MBlock(
+                self.space, *widths, seed=100 * seed + 2 * i, name=f"mblock{i + 1}"
+            )
             for i, widths in enumerate(networks.block_channels(channels))
         ]
         height, width, _ = input_shape

@@ -1,0 +1,204 @@
+"""What a search leaves behind: alpha over time, choices, and whether it collapsed."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cdnet_tf.learn import bilevel
+from cdnet_tf.nn import counting, genotype, networks
+
+
+def entropy(alpha: np.ndarray) -> np.ndarray:
+    """Entropy of softmax(alpha), (6, n) -> (6,), in nats: 0 to log n."""
+    p = np.exp(alpha - alpha.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return -(p * np.log(np.maximum(p, 1e-30))).sum(1)
+
+
+class AlphaHistory:
+    """alpha.csv: a row per epoch, block and branch; epoch 0 is before training.
+
+    Args:
+      path: of the file.
+      space: the branches, in alpha's order.
+    """
+
+    HEADER = ("epoch", "block", "kernel1", "kernel2", "repeats", "alpha")
+
+    def __init__(self, path: pathlib.Path, space: Sequence[genotype.Branch]) -> None:
+        self._path = path
+        self._space = space
+
+    def begin(self, epoch: int, alpha: np.ndarray) -> None:
+        """Starts the file, or drops the rows after `epoch`, which will come again."""
+        kept = self.read()[: epoch + 1] if epoch and self._path.exists() else [alpha]
+        partial = self._path.with_name(self._path.name + ".part")
+        with open(partial, "w", newline="") as file:
+            csv.writer(file).writerow(self.HEADER)
+            for number, each in enumerate(kept):
+                self._write(file, number, each)
+        partial.replace(self._path)
+
+    def append(self, epoch: int, alpha: np.ndarray) -> None:
+        with open(self._path, "a", newline="") as file:
+            self._write(file, epoch, alpha)
+
+    def _write(self, file, epoch: int, alpha: np.ndarray) -> None:
+        csv.writer(file).writerows(
+            (epoch, block, *branch, repr(float(value)))
+            for block, row in enumerate(alpha, 1)
+            for branch, value in zip(self._space, row)
+        )
+
+    def read(self) -> np.ndarray:
+        """Alpha of every epoch, (epochs + 1, 6, n)."""
+        with open(self._path, newline="") as file:
+            values = [float(row["alpha"]) for row in csv.DictReader(file)]
+        size = genotype.NUM_BLOCKS * len(self._space)
+        whole = len(values) // size * size  # a killed run may leave half an epoch
+        return np.reshape(values[:whole], (-1, genotype.NUM_BLOCKS, len(self._space)))
+
+
+class SearchLog(tf.keras.callbacks.Callback):
+    """Logs the genotype of each epoch, its size, and the state of alpha.
+
+    What it adds to `logs` is shown by TensorBoard's callback after it.
+
+    Args:
+      search: the model.
+      history: where alpha goes.
+      summaries: directory for the genotype as TensorBoard text.
+      network_options: of the derived network, for its parameters and MACs.
+    """
+
+    def __init__(
+        self,
+        search: bilevel.BilevelSearch,
+        history: AlphaHistory,
+        summaries: pathlib.Path,
+        **network_options,
+    ) -> None:
+        super().__init__()
+        self._search = search
+        self._history = history
+        self._writer = tf.summary.create_file_writer(str(summaries))
+
+        @functools.cache
+        def size(found: genotype.Genotype) -> tuple[int, int]:
+            network = networks.build(found, **network_options)
+            return counting.parameters(network), counting.macs(network)
+
+        self.size = size
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        alpha = self._search.net.alpha.numpy()
+        self._history.append(epoch + 1, alpha)
+        found = self._search.net.derive()
+        parameters, macs = self.size(found)
+        entropies = entropy(alpha)
+        norms = [logs[metric.name] for metric in self._search.gradient_norms]
+        logs.update(parameters=parameters, macs=macs)
+        logs.update({f"alpha_entropy_{i}": h for i, h in enumerate(entropies, 1)})
+        with self._writer.as_default():
+            tf.summary.text("genotype", str(found), epoch)
+        print(
+            f"\nepoch {epoch + 1}: {found}  {parameters / 1e6:.2f} M parameters, "
+            f"{macs / 1e6:.0f} M MACs\n  entropy of alpha by block  "
+            + " ".join(f"{h:.4f}" for h in entropies)
+            + "\n  gradient norm of alpha     "
+            + " ".join(f"{norm:.1e}" for norm in norms),
+            flush=True,
+        )
+
+
+def collapse_report(
+    alphas: np.ndarray, counts: np.ndarray, space: Sequence[genotype.Branch]
+) -> str:
+    """Says which blocks stayed with their first pick, and how choices were spread.
+
+    Args:
+      alphas: of every epoch, (epochs + 1, 6, n).
+      counts: how often each branch ran, (6, n).
+      space: the branches, in alpha's order.
+    """
+    lines = []
+    for block in range(genotype.NUM_BLOCKS):
+        best = alphas[:, block].argmax(1)
+        first, last = (space[best[i]] for i in (0, -1))
+        changes = int(np.count_nonzero(np.diff(best)))
+        fate = (
+            f"stayed with its first pick {first}"
+            if not changes
+            else f"from {first} to {last}, {changes} change(s)"
+        )
+        total = counts[block].sum()
+        steps = counts[block] / max(total, 1)
+        order = np.argsort(-steps)[:3]
+        often = ", ".join(f"{space[j]} {steps[j]:.0%}" for j in order)
+        tried = int(np.count_nonzero(counts[block]))
+        lines.append(
+            f"block {block + 1}: {fate}; {tried} of {len(space)} branches tried; "
+            f"most often {often}"
+        )
+    stayed = sum("stayed" in line for line in lines)
+    lines.append(
+        f"{stayed} of {genotype.NUM_BLOCKS} blocks stayed with their first pick."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def write_choices(
+    path: pathlib.Path, counts: np.ndarray, space: Sequence[genotype.Branch]
+) -> None:
+    """choices.csv: how often each branch of each block ran."""
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("block", "kernel1", "kernel2", "repeats", "steps"))
+        writer.writerows(
+            (block, *branch, int(count))
+            for block, row in enumerate(counts, 1)
+            for branch, count in zip(space, row)
+        )
+    partial.replace(path)
+
+
+def plot_alpha(
+    path: pathlib.Path, alphas: np.ndarray, space: Sequence[genotype.Branch]
+) -> None:
+    """Draws alpha over the epochs, one panel a block.
+
+    Args:
+      path: PNG to write.
+      alphas: of every epoch, (epochs + 1, 6, n).
+      space: the branches, in alpha's order.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6), sharex=True)
+    colours = pyplot.get_cmap("tab10")
+    for block, axis in enumerate(axes.flat):
+        for j, branch in enumerate(space):
+            style = "-" if branch.repeats == 1 else "--"
+            colour = colours(genotype.CS.index(branch._replace(repeats=1)))
+            axis.plot(alphas[:, block, j], style, color=colour, label=str(branch))
+        axis.set_title(f"block {block + 1}")
+    for axis in axes[1]:
+        axis.set_xlabel("epoch")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("alpha")
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="center right")
+    figure.subplots_adjust(right=0.89, left=0.06, top=0.94, bottom=0.09)
+    partial = path.with_name(path.name + ".part")
+    figure.savefig(partial, format="png", dpi=80)
+    pyplot.close(figure)
+    partial.replace(path)

@@ -1,0 +1,231 @@
+"""Flags that every program has, and what they stand for: device, data, run directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+LAUNCHED = time.perf_counter()
+
+# Before TensorFlow is imported: its remarks on start-up are no user's business.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf  # noqa: E402
+from absl import flags  # noqa: E402
+
+from cdnet_tf.data import datasets  # noqa: E402
+
+DATASET = flags.DEFINE_enum(
+    "dataset",
+    "market1501",
+    [*datasets.NAMES, "pedestrians"],
+    "Data set under --data_dir. `pedestrians` are generated there if they are missing.",
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "data", "Folder of the data set, or the folder above it."
+)
+TRAIN_IDENTITIES = flags.DEFINE_integer(
+    "train_identities", 200, "Identities to train on, of --dataset=pedestrians.", 2
+)
+RUN_DIR = flags.DEFINE_string(
+    "run_dir", None, "Folder of the results. A run that was killed goes on from there."
+)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.", 0)
+HEIGHT = flags.DEFINE_integer(
+    "height", 256, "Input height, pixels; divisible by 16.", 16
+)
+WIDTH = flags.DEFINE_integer("width", 128, "Input width, pixels; divisible by 16.", 16)
+WIDTH_MULTIPLIER = flags.DEFINE_float(
+    "width_multiplier", 1.0, "Scales the channels of every layer.", 0.0
+)
+EPOCHS = flags.DEFINE_integer("epochs", 240, "Epochs.", 1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch (P x K).", 4)
+IMAGES_PER_ID = flags.DEFINE_integer("images_per_id", 4, "K of the P x K batch.", 2)
+CACHE_MB = flags.DEFINE_integer(
+    "cache_mb",
+    None,
+    "Memory for decoded images; if they need more, they are decoded in every epoch. "
+    "Default: a quarter of the free memory.",
+    0,
+)
+STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    ["auto", "one_device", "mirrored"],
+    "`mirrored` trains on all GPUs (or --logical_cpus) at once; `auto` does if there "
+    "is more than one.",
+)
+LOGICAL_CPUS = flags.DEFINE_integer(
+    "logical_cpus", 1, "Splits the CPU into logical devices, to try `mirrored`.", 1
+)
+PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_float16", "mixed_bfloat16"],
+    "Keras policy; mixed_float16 scales the loss.",
+)
+
+# Flags that change where or how fast a run goes, but not what comes out.
+HARMLESS = ("cache_mb", "data_dir", "run_dir")
+
+
+def set_up() -> tf.distribute.Strategy:
+    """Applies seed, precision, threads and device flags. Call once, before any tensor.
+
+    Raises:
+      ValueError: if a batch does not divide into identities or over the replicas.
+    """
+    tf.keras.utils.set_random_seed(SEED.value)
+    # Dropout then draws from a generator that checkpoints hold, so that a resumed run
+    # goes on where it stopped.
+    tf.keras.backend.experimental.enable_tf_random_generator()
+    tf.keras.mixed_precision.set_global_policy(PRECISION.value)
+    set_threads()
+    if LOGICAL_CPUS.value > 1:
+        configuration = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [configuration] * LOGICAL_CPUS.value,
+        )
+    strategy = _strategy()
+    _check_batch(strategy.num_replicas_in_sync)
+    return strategy
+
+
+def set_threads() -> None:
+    """A CPU does better with one small op per core than with one op on many cores."""
+    if tf.config.list_physical_devices("GPU"):
+        return
+    cores = os.cpu_count() or 1
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // 4))
+    except RuntimeError:
+        pass  # TensorFlow is running already, as in a notebook; speed alone differs.
+
+
+def _strategy() -> tf.distribute.Strategy:
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = [device.name for device in tf.config.list_logical_devices(kind)]
+    if STRATEGY.value == "one_device" or len(devices) == 1 and STRATEGY.value == "auto":
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _check_batch(replicas: int) -> None:
+    batch, k = BATCH_SIZE.value, IMAGES_PER_ID.value
+    unit = k * replicas
+    if batch % unit or batch // unit < (2 if replicas == 1 else 1):
+        lower = max(batch // unit * unit, 2 * unit)
+        raise ValueError(
+            f"batch_size={batch} does not hold the same number of whole identities on "
+            f"each of {replicas} replica(s) with images_per_id={k}; use {lower} or "
+            f"{lower + unit}."
+        )
+
+
+def read_data() -> datasets.ReidDataset:
+    """Reads, or generates, the data set that the flags name."""
+    if DATASET.value != "pedestrians":
+        return datasets.read(DATASET.value, DATA_DIR.value)
+    pedestrians.write_pedestrians(
+        DATA_DIR.value,
+        train_identities=TRAIN_IDENTITIES.value,
+        test_identities=TRAIN_IDENTITIES.value // 2,
+    )
+    return datasets.read("market1501", DATA_DIR.value)
+
+
+def cache_bytes() -> int | None:
+    return None if CACHE_MB.value is None else CACHE_MB.value * 2**20
+
+
+def open_run(data: datasets.ReidDataset) -> pathlib.Path:
+    """Makes or reopens the run directory, whose `run.json` holds flags and counts.
+
+    Raises:
+      ValueError: if a flag or the data differ from the run that is to go on.
+      OSError: if the directory cannot be written.
+    """
+    directory = pathlib.Path(RUN_DIR.value)
+    record = directory / "run.json"
+    now = {"flags": _flag_values(), "data": data.counts()}
+    if record.exists():
+        _check_same(json.loads(record.read_text()), now, record)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(record, json.dumps(now, indent=1))
+    except OSError as error:
+        raise OSError(
+            f"run_dir={directory} cannot be written ({error}); choose another --run_dir."
+        ) from error
+    return directory
+
+
+def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
+    """Raises OSError where the disk has no room for a run's files."""
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes:
+        raise OSError(
+            f"run_dir={directory} has {free / 1e6:.0f} MB free, and the run needs "
+            f"{needed_bytes / 1e6:.0f} MB; free some or choose another --run_dir."
+        )
+
+
+def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:
+    for group in ("flags", "data"):
+        for name in sorted({*then[group], *now[group]}):
+            old, new = then[group].get(name), now[group].get(name)
+            if old != new:
+                what = f"--{name}" if group == "flags" else f"the data's {name} split"
+                raise ValueError(
+                    f"{record} was begun with {what} = {old!r}, now {new!r}: the run "
+                    "cannot go on with it. Set it back, or choose another --run_dir."
+                )
+
+
+def _flag_values() -> dict[str, Any]:
+    """Flags of this package's programs that decide the result."""
+    modules = flags.FLAGS.flags_by_module_dict()
+    own = [
+        flag
+        for module, members in modules.items()
+        for flag in members
+        if module.startswith("cdnet_tf") or module == sys.argv[0]
+    ]
+    return {flag.name: flag.value for flag in own if flag.name not in HARMLESS}
+
+
+def provenance(data: datasets.ReidDataset) -> dict[str, Any]:
+    """What a result came from: flags, data, versions, commit."""
+    commit = subprocess.run(
+        ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "seed": SEED.value,
+        "flags": _flag_values(),
+        "dataset": {"name": DATASET.value, "counts": data.counts()},
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "machine": platform.machine(),
+        },
+        "commit": commit or None,
+    }
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,203 @@
+"""Searches CS or CDS for a network by Top-k Sample Search (Algorithm 1).
+
+python -m cdnet_tf.search --flagfile=flags/cds.cfg --data_dir=... --run_dir=runs/cds
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import time
+
+from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+import tensorflow as tf
+from absl import app, flags
+
+from cdnet_tf.data import pipeline
+from cdnet_tf.learn import (
+    bilevel,
+    callbacks,
+    losses,
+    optimizers,
+    schedules,
+    search_log,
+)
+from cdnet_tf.nn import counting, genotype, supernet
+
+_SPACE = flags.DEFINE_enum(
+    "space", "cds", list(genotype.SPACES), "Search space: 6 (cs) or 12 (cds) branches."
+)
+_TOP_K = flags.DEFINE_string(
+    "top_k", "2", "Branches that run in each block: 1 to 6 (cs) or 12 (cds), or `all`."
+)
+_EXPLORATION = flags.DEFINE_enum(
+    "exploration",
+    "none",
+    bilevel.Exploration.KINDS,
+    "How a step's branches are chosen: `none` is the paper, the k largest alpha.",
+)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", 1.0, "Of --exploration=gumbel at the start; it falls to 0.", 0.0
+)
+_WARMUP_EPOCHS = flags.DEFINE_integer(
+    "warmup_epochs", 20, "Of --exploration=uniform_warmup, without steps of alpha.", 0
+)
+_W_LR = flags.DEFINE_float("w_lr", 0.025, "Learning rate of the weights at the start.")
+_W_LR_END = flags.DEFINE_float("w_lr_end", 1e-4, "And at the end of the cosine.")
+_W_L2 = flags.DEFINE_float("w_l2", 3e-4, "L2 of the weights, coupled.", 0.0)
+_MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Of the weights' SGD.", 0.0, 1.0)
+_ALPHA_LR = flags.DEFINE_float("alpha_lr", 3e-4, "Learning rate of alpha (Adam).")
+_ALPHA_MILESTONES = flags.DEFINE_list(
+    "alpha_milestones", ["80", "160"], "Epochs at which alpha's rate falls to a tenth."
+)
+_ALPHA_L2 = flags.DEFINE_float("alpha_l2", 1e-3, "L2 of alpha, coupled.", 0.0)
+_MARGIN = flags.DEFINE_float("margin", 0.3, "Of the triplet loss.", 0.0)
+_DROPOUT = flags.DEFINE_float("dropout", 0.2, "Before the triplet feature.", 0.0, 1.0)
+
+_REMEDIES = {
+    "loss": "Most often the weights' rate is too high: lower --w_lr (with "
+    "--precision=mixed_float16 also try float32).",
+    "alpha_loss": "Most often alpha's rate is too high: lower --alpha_lr.",
+}
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    strategy = run_flags.set_up()
+    data = run_flags.read_data()
+    run_dir = run_flags.open_run(data)
+    if (run_dir / "genotype.json").exists():
+        print(f"{run_dir} holds a finished search; choose another --run_dir for more.")
+        return
+    first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
+    batches = pipeline.search_batches(
+        data.train,
+        identities_per_batch=run_flags.BATCH_SIZE.value
+        // run_flags.IMAGES_PER_ID.value,
+        images_per_id=run_flags.IMAGES_PER_ID.value,
+        seed=run_flags.SEED.value,
+        epochs=run_flags.EPOCHS.value,
+        first_epoch=first_epoch,
+        height=run_flags.HEIGHT.value,
+        width=run_flags.WIDTH.value,
+        cache_bytes=run_flags.cache_bytes(),
+    )
+    with strategy.scope():
+        search = _search_model(batches)
+    _fit(search, batches, first_epoch, run_dir)
+    _write_results(search, data, run_dir)
+
+
+def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
+    space = genotype.SPACES[_SPACE.value]
+    net = supernet.Supernet(
+        space,
+        batches.num_classes,
+        (run_flags.HEIGHT.value, run_flags.WIDTH.value, 3),
+        run_flags.WIDTH_MULTIPLIER.value,
+        _DROPOUT.value,
+        run_flags.SEED.value,
+    )
+    epochs, steps = run_flags.EPOCHS.value, batches.steps_per_epoch
+    exploration = bilevel.Exploration(
+        _EXPLORATION.value,
+        total_steps=epochs * steps,
+        warmup_steps=_WARMUP_EPOCHS.value * steps,
+        temperature=_TEMPERATURE.value,
+        seed=run_flags.SEED.value,
+    )
+    top_k = len(space) if _TOP_K.value == "all" else int(_TOP_K.value)
+    search = bilevel.BilevelSearch(
+        net, top_k, exploration, losses.ReidLoss(_MARGIN.value), _ALPHA_L2.value
+    )
+    milestones = [int(epoch) for epoch in _ALPHA_MILESTONES.value]
+    rates = (
+        schedules.cosine(epochs, _W_LR.value, _W_LR_END.value),
+        schedules.multi_step(_ALPHA_LR.value, milestones),
+    )
+    w_rate, alpha_rate = (schedules.by_epoch(r, epochs, steps) for r in rates)
+    w_optimizer = optimizers.CoupledSGD(w_rate, _MOMENTUM.value, _W_L2.value)
+    alpha_optimizer = tf.keras.optimizers.legacy.Adam(alpha_rate, beta_1=0.5)
+    search.compile(*map(optimizers.for_policy, (w_optimizer, alpha_optimizer)))
+    return search
+
+
+def _fit(search, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
+    # Weights, momentum and the checkpoint before it, while the next one is written.
+    run_flags.check_space(run_dir, 2 * 2 * 4 * search.net.count_weights())
+    checkpoint = callbacks.EpochCheckpoint(run_dir / "checkpoint", search)
+    checkpoint.restore()
+    history = _history(run_dir, search)
+    history.begin(first_epoch, search.net.alpha.numpy())
+    log = search_log.SearchLog(
+        search, history, run_dir / "tensorboard", **_network_options()
+    )
+    if first_epoch:
+        print(f"Going on after epoch {first_epoch} of {run_dir}.")
+    search.fit(
+        batches.dataset,
+        initial_epoch=first_epoch,
+        epochs=run_flags.EPOCHS.value,
+        steps_per_epoch=batches.steps_per_epoch,
+        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[
+            callbacks.StopOnNaN(_REMEDIES),
+            callbacks.Throughput(2 * run_flags.BATCH_SIZE.value, run_flags.LAUNCHED),
+            log,
+            tf.keras.callbacks.TensorBoard(
+                str(run_dir / "tensorboard"), write_graph=False
+            ),
+            checkpoint,
+        ],
+    )
+
+
+def _history(run_dir, search) -> search_log.AlphaHistory:
+    return search_log.AlphaHistory(run_dir / "alpha.csv", search.net.space)
+
+
+def _network_options() -> dict:
+    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    return {
+        "input_shape": shape,
+        "width_multiplier": run_flags.WIDTH_MULTIPLIER.value,
+    }
+
+
+def _write_results(search, data, run_dir: pathlib.Path) -> None:
+    """Writes what the search leaves; genotype.json last, as the sign of its end."""
+    net, counts = search.net, search.counts.numpy()
+    alphas = _history(run_dir, search).read()
+    found = net.derive()
+    report = search_log.collapse_report(alphas, counts, net.space)
+    search_log.write_choices(run_dir / "choices.csv", counts, net.space)
+    search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
+    run_flags.write_text(run_dir / "collapse.txt", report)
+    network = net.derive_network()
+    partial = run_dir / "derived.part.weights.h5"
+    network.save_weights(partial)
+    partial.replace(run_dir / "derived.weights.h5")
+    text = found.to_json(
+        space_searched=_SPACE.value,
+        top_k=search.top_k,
+        branches=[list(branch) for branch in net.space],
+        alpha=net.alpha.numpy().tolist(),
+        provenance=run_flags.provenance(data),
+    )
+    run_flags.write_text(run_dir / "genotype.json", text + "\n")
+    print(f"\n{report}")
+    rows = {
+        "found genotype": str(found),
+        "parameters": f"{counting.parameters(network):,}",
+        "multiply-accumulates": f"{counting.macs(network):,}",
+        "minutes": f"{(time.perf_counter() - run_flags.LAUNCHED) / 60:.1f}",
+        "results": str(run_dir),
+    }
+    for name, value in rows.items():
+        print(f"{name:<22}{value}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("run_dir")
+    app.run(main)
