@@ -6,7 +6,6 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # Written last, so that an interrupted installation is not taken for a whole one.
 STAMP := $(VENV)/installed
-DEMO := runs/demo
 
 .PHONY: help install test lint demo clean
 
@@ -32,12 +31,8 @@ lint: $(STAMP)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy cdnet_tf tools
 
-$(DEMO)/pedestrians: | $(STAMP)
-	@rm -rf $@.part
-	$(RUN) -m tools.make_pedestrians --out=$@.part
-	@mv $@.part $@
-
-demo: $(STAMP) $(DEMO)/pedestrians
+demo: $(STAMP)
+	@rm -rf runs/demo
 	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg
 
 clean:

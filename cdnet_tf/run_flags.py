@@ -1,4 +1,4 @@
-"""Flags that every program has, and what they stand for: device, data, run directory."""
+"""Flags that every program has: device, data, run directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402
 
-from cdnet_tf.data import datasets  # noqa: E402
+from cdnet_tf.data import datasets, pedestrians  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
     "dataset",
@@ -164,7 +164,7 @@ def open_run(data: datasets.ReidDataset) -> pathlib.Path:
         write_text(record, json.dumps(now, indent=1))
     except OSError as error:
         raise OSError(
-            f"run_dir={directory} cannot be written ({error}); choose another --run_dir."
+            f"run_dir={directory} cannot be written ({error}); choose another."
         ) from error
     return directory
 

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import collections
 import glob
-import importlib.util
 import json
 import os
 import resource
+import runpy
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import types
 
 from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
@@ -45,7 +46,7 @@ _REFERENCE = flags.DEFINE_string(
 
 # (height, width, batch) of a timed step, unless the flags say otherwise.
 _STEP_SIZE = {"height": 128, "width": 64, "batch_size": 8}
-_TOP_2 = {"space": "cds", "k": 2}
+_TOP_2: dict = {"space": "cds", "k": 2}
 
 
 def main(argv: list[str]) -> None:
@@ -134,6 +135,7 @@ class _Server:
         self.ready["launch_to_first_step_s"] = round(time.perf_counter() - started, 1)
 
     def _answer(self):
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("The measured process ended early; see its error above.")
@@ -147,8 +149,7 @@ class _Server:
         return self
 
     def __exit__(self, *_) -> None:
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
 
 def serve(options: dict) -> None:
@@ -232,9 +233,7 @@ def _our_step(space: str, k: int | str):
 
 
 def _reference_step(reference: str, space: str, k: int):
-    spec = importlib.util.spec_from_file_location("reference", reference)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = types.SimpleNamespace(**runpy.run_path(reference))
     net = module.Supernet(getattr(module, space.upper()), k)
     net(tf.zeros([1, 64, 32, 3]))
     rates = (
@@ -270,7 +269,7 @@ def profile() -> None:
     """Time in each kind of op of a CDS top-2 step, summed over threads."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    set_alpha, step, _ = _our_step(**_TOP_2)
+    set_alpha, step, _ = _our_step("cds", 2)
     for seed in range(24):
         set_alpha(seed)
         step()
@@ -284,7 +283,8 @@ def profile() -> None:
         (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         with open(path, "rb") as file:
             trace.ParseFromString(file.read())
-    spent, calls = collections.Counter(), collections.Counter()
+    spent: dict[str, float] = collections.defaultdict(float)
+    calls: dict[str, float] = collections.defaultdict(float)
     for plane in trace.planes:
         names = plane.event_metadata
         for event in (event for line in plane.lines for event in line.events):
@@ -292,7 +292,7 @@ def profile() -> None:
             if separator and plane.name == "/host:CPU":
                 spent[op] += event.duration_ps / 1e9 / _STEPS.value
                 calls[op] += 1 / _STEPS.value
-    for op, milliseconds in spent.most_common(20):
+    for op, milliseconds in sorted(spent.items(), key=lambda item: -item[1])[:20]:
         _emit(op=op, ms_per_step=round(milliseconds, 1), calls=round(calls[op]))
 
 

@@ -39,8 +39,11 @@ class Images:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReidDataset:
-    """A data set on disk. Only MSMT17's train identities share numbers with its test
-    identities, and there the same number is another person."""
+    """A data set on disk.
+
+    Only MSMT17's train identities share numbers with its test identities, and there
+    the same number is another person.
+    """
 
     name: str
     root: str

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from cdnet_tf.learn import losses
 from cdnet_tf.nn import supernet
-
-Tensor = tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +172,10 @@ class BilevelSearch(tf.keras.Model):
         self.means["accuracy"].update_state(tf.cast(hit, tf.float32))
 
     def _update_alpha(self, batch, chosen: Tensor) -> None:
+        images, labels = batch
+
         def learn():
-            return self._alpha_gradient(*batch, chosen)
+            return self._alpha_gradient(images, labels, chosen)
 
         if self.exploration.kind == "uniform_warmup":
             idle = tf.zeros([]), tf.zeros(self.net.alpha.shape)

@@ -6,13 +6,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 with warnings.catch_warnings():
     # Its end of life is known, and why it stays: docs/dependencies.md.
     warnings.simplefilter("ignore", UserWarning)
     import tensorflow_addons as tfa
-
-Tensor = tf.Tensor
 
 
 class ReidLoss:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import tensorflow as tf
-
-keras_schedules = tf.keras.optimizers.schedules
+from tensorflow.keras.optimizers import schedules
 
 
 def cosine(epochs: int, initial: float, final: float) -> Callable[[int], float]:
@@ -26,11 +24,11 @@ def multi_step(
 
 def by_epoch(
     rate: Callable[[int], float], epochs: int, steps_per_epoch: int
-) -> keras_schedules.LearningRateSchedule:
+) -> schedules.LearningRateSchedule:
     """A Keras schedule, per step, of a rate per epoch.
 
     A table, so that the rate of every epoch is computed once and in Python.
     """
     rates = [rate(epoch) for epoch in range(epochs)]
     boundaries = [epoch * steps_per_epoch - 1 for epoch in range(1, epochs)]
-    return keras_schedules.PiecewiseConstantDecay(boundaries, rates)
+    return schedules.PiecewiseConstantDecay(boundaries, rates)

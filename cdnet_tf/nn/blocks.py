@@ -9,11 +9,10 @@ weights from a supernet or from PyTorch relies on them.
 from __future__ import annotations
 
 import tensorflow as tf
+from tensorflow import Tensor
+from tensorflow.keras import layers
 
 from cdnet_tf.nn import genotype
-
-layers = tf.keras.layers
-Tensor = tf.Tensor
 
 BN_EPSILON = 1e-5
 BN_MOMENTUM = 0.9  # PyTorch's momentum 0.1
@@ -161,7 +160,7 @@ def cdblock(
       name: prefix of the layers' names.
       single_stream: one stream of as many Lites as both together (CDNet_std).
     """
-    kernels = branch[:2]
+    kernels: tuple[int, ...] = branch[:2]
     if single_stream:
         kernels = (2 * sum(branch.lites) + 1,)
     for i in range(1, branch.repeats + 1):

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow import Tensor
 
 from cdnet_tf.nn import genotype, replay
 
-Tensor = tf.Tensor
 Shapes = dict  # name -> shape; int or scalar tensor dimensions
 
 STRUCTURES = tuple(branch.lites for branch in genotype.CS)
@@ -34,14 +34,15 @@ def body_shapes(c_in: int, c_out: int, shortcut: bool) -> Shapes:
     The order is the packing order. Dimensions may be tensors.
     """
     m = c_out // 4
-    convs = {"squeeze": (c_in, m), "restore": (m, c_out)}
+    convs: dict[str, tuple] = {"squeeze": (c_in, m), "restore": (m, c_out)}
     if shortcut:
         convs["shortcut"] = (c_in, c_out)
-    shapes = {}
+    shapes: Shapes = {}
     for name, kernel in convs.items():
         shapes[f"{name}/conv/kernel"] = kernel
         shapes[f"{name}/bn/gamma"] = shapes[f"{name}/bn/beta"] = kernel[1:]
-    for name, kernel in {"gate/fc1": (m, m // 4), "gate/fc2": (m // 4, m)}.items():
+    denses: dict[str, tuple] = {"gate/fc1": (m, m // 4), "gate/fc2": (m // 4, m)}
+    for name, kernel in denses.items():
         shapes[f"{name}/kernel"] = kernel
         shapes[f"{name}/bias"] = kernel[1:]
     return shapes

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 
 import tensorflow as tf
-
-layers = tf.keras.layers
+from tensorflow.keras import layers
 
 
 def parameters(model: tf.keras.Model) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from cdnet_tf.nn import blocks, branches, genotype
 
-Tensor = tf.Tensor
 register = tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 
 
@@ -140,7 +140,7 @@ class Bank(tf.keras.layers.Layer):
         variable.assign_add(tf.scatter_nd(rows[:, None], change, variable.shape))
 
     def unpacked(self, row: int) -> dict[str, np.ndarray]:
-        """Weights and moving statistics of one candidate, as `blocks.cblock` names them.
+        """Weights and statistics of one candidate, as `blocks.cblock` names them.
 
         Shapes are those of the packed matrices; reshape to the layer's own.
         """
@@ -283,8 +283,10 @@ class MBlock(tf.keras.layers.Layer):
     def unpacked(self, branch: int) -> dict[str, np.ndarray]:
         """Weights of one branch, as `blocks.cdblock` names them."""
         found = {}
-        banks = [(self.first, branch), (self.second, self._second_row[branch])]
-        for i, (bank, row) in enumerate(banks[: self.space[branch].repeats], 1):
+        banks = [(self.first, branch)]
+        if self.second is not None and self.space[branch].repeats == 2:
+            banks.append((self.second, self._second_row[branch]))
+        for i, (bank, row) in enumerate(banks, 1):
             for name, value in bank.unpacked(row).items():
                 found[f"cblock{i}/{name}"] = value
         return found

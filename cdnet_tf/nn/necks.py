@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow import Tensor
+from tensorflow.keras import layers
 
 from cdnet_tf.nn import blocks
 
-layers = tf.keras.layers
-Tensor = tf.Tensor
 BRIDGE = 512  # width of the Dense layer between the two embedding spaces
 
 

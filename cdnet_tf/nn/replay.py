@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
-Tensor = tf.Tensor
 _EMPTY = np.zeros(0, np.float32)
 _EPSILON = 1e-5  # blocks.BN_EPSILON; test_same_epsilon holds them together
 

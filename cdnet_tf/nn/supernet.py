@@ -1,4 +1,4 @@
-"""The search network: stem, six MBlocks, DownSamples and a BLNeck; alpha; derivation."""
+"""The search network: stem, six MBlocks, DownSamples, BLNeck; alpha; derivation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow import Tensor
 
 from cdnet_tf.nn import blocks, genotype, mblock, necks, networks
-
-Tensor = tf.Tensor
-layers = tf.keras.layers
 
 
 def _fixed(block, shape, name: str, **options) -> tf.keras.Model:
