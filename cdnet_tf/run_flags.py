@@ -83,8 +83,8 @@ def set_up() -> tf.distribute.Strategy:
       ValueError: if a batch does not divide into identities or over the replicas.
     """
     tf.keras.utils.set_random_seed(SEED.value)
-    # Dropout then draws from a generator that checkpoints hold, so that a resumed run
-    # goes on where it stopped.
+    # Dropout then draws from a generator that a checkpoint can hold, so that a resumed
+    # run goes on where it stopped.
     tf.keras.backend.experimental.enable_tf_random_generator()
     tf.keras.mixed_precision.set_global_policy(PRECISION.value)
     set_threads()

@@ -8,7 +8,14 @@ from cdnet_tf.learn import callbacks
 
 
 def _model():
-    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=(2,))])
+    tf.keras.backend.experimental.enable_tf_random_generator()
+    tf.keras.utils.set_random_seed(0)
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Dropout(0.5, input_shape=(2,)),
+            tf.keras.layers.Dense(1),
+        ]
+    )
     model.compile(tf.keras.optimizers.legacy.SGD(0.1, 0.9), "mse")
     return model
 

@@ -70,6 +70,10 @@ class BilevelSearch(tf.keras.Model):
 
     Attributes:
       counts: how often each branch ran, (6, n) int64.
+      gradient_norms: of alpha, a mean over the epoch for each block. Where k = 1 and a
+        block feeds a convolution and BN, which cancel its scale, the norm is 0 and
+        selection drifts by weight decay alone; with k = 2 the two gradients are equal
+        and opposite there.
 
     Raises:
       ValueError: if top_k is not in 1..n.
@@ -145,7 +149,7 @@ class BilevelSearch(tf.keras.Model):
         )
         self._update_weights(train_batch, chosen)
         self._update_alpha(val_batch, chosen)
-        return {metric.name: metric.result() for metric in self.metrics}
+        return {name: mean.result() for name, mean in self.means.items()}
 
     def choose(self) -> Tensor:
         """The branches of this step, (6, k) int32."""

@@ -26,13 +26,22 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
 
     Args:
       directory: of the checkpoints; the last one is kept.
-      model: with its optimizers.
+      model: with its optimizers. Dropout must draw from generators:
+        `tf.keras.backend.experimental.enable_tf_random_generator()`.
     """
 
     def __init__(self, directory: pathlib.Path, model: tf.keras.Model) -> None:
         super().__init__()
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoint = tf.train.Checkpoint(model=model, epoch=self._epoch)
+        # Keras leaves the state of Dropout's random numbers out of checkpoints.
+        generators = [
+            layer._random_generator._generator
+            for layer in model.submodules
+            if isinstance(layer, tf.keras.layers.Dropout)
+        ]
+        checkpoint = tf.train.Checkpoint(
+            model=model, epoch=self._epoch, generators=generators
+        )
         self._manager = tf.train.CheckpointManager(checkpoint, str(directory), 1)
 
     def restore(self) -> None:

@@ -68,12 +68,10 @@ class AlphaHistory:
 class SearchLog(tf.keras.callbacks.Callback):
     """Logs the genotype of each epoch, its size, and the state of alpha.
 
-    What it adds to `logs` is shown by TensorBoard's callback after it.
-
     Args:
       search: the model.
       history: where alpha goes.
-      summaries: directory for the genotype as TensorBoard text.
+      summaries: directory for TensorBoard.
       network_options: of the derived network, for its parameters and MACs.
     """
 
@@ -102,11 +100,14 @@ class SearchLog(tf.keras.callbacks.Callback):
         found = self._search.net.derive()
         parameters, macs = self.size(found)
         entropies = entropy(alpha)
-        norms = [logs[metric.name] for metric in self._search.gradient_norms]
-        logs.update(parameters=parameters, macs=macs)
-        logs.update({f"alpha_entropy_{i}": h for i, h in enumerate(entropies, 1)})
+        norms = [float(mean.result()) for mean in self._search.gradient_norms]
         with self._writer.as_default():
             tf.summary.text("genotype", str(found), epoch)
+            tf.summary.scalar("derived/parameters", parameters, epoch)
+            tf.summary.scalar("derived/macs", macs, epoch)
+            for i, (h, norm) in enumerate(zip(entropies, norms), 1):
+                tf.summary.scalar(f"alpha_entropy/block{i}", h, epoch)
+                tf.summary.scalar(f"alpha_gradient_norm/block{i}", norm, epoch)
         print(
             f"\nepoch {epoch + 1}: {found}  {parameters / 1e6:.2f} M parameters, "
             f"{macs / 1e6:.0f} M MACs\n  entropy of alpha by block  "

@@ -1,0 +1,150 @@
+"""Generated pedestrians: layout, determinism, families, errors."""
+
+import collections
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cdnet_tf.data import datasets, pedestrians
+
+SMALL = {
+    "train_identities": 3,
+    "test_identities": 4,
+    "cameras": 6,
+    "images_per_camera": 2,
+    "distractors": 5,
+    "junk": 3,
+    "height": 64,
+    "width": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "pedestrians"
+    pedestrians.write_pedestrians(folder, **SMALL)
+    return folder
+
+
+def _digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.jpg"))
+    }
+
+
+def test_layout_is_read_as_market1501(root):
+    data = datasets.read("market1501", str(root))
+    assert data.counts() == {
+        "train": {"images": 36, "identities": 3, "cameras": 6},
+        "query": {"images": 24, "identities": 4, "cameras": 6},
+        # 24 of the test identities and 5 distractors; junk is dropped.
+        "gallery": {"images": 29, "identities": 5, "cameras": 6},
+    }
+    assert len(list((root / "bounding_box_test").glob("-1_*.jpg"))) == 3
+    assert not set(data.train.identities) & set(data.query.identities)
+
+
+def test_every_query_has_matches_under_all_other_cameras(root):
+    data = datasets.read("market1501", str(root))
+    for identity, camera in zip(data.query.identities, data.query.cameras):
+        same = data.gallery.identities == identity
+        assert set(data.gallery.cameras[same]) - {camera} == set(range(1, 7)) - {camera}
+
+
+def test_images_are_rgb_jpegs_of_the_asked_size(root):
+    with Image.open(next((root / "query").glob("*.jpg"))) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (32, 64))
+
+
+def test_same_seed_same_bytes_and_other_seed_other_bytes(root, tmp_path):
+    pedestrians.write_pedestrians(tmp_path / "again", **SMALL)
+    pedestrians.write_pedestrians(tmp_path / "other", **SMALL, seed=1)
+    assert _digests(tmp_path / "again") == _digests(root)
+    assert not set(_digests(tmp_path / "other").values()) & set(_digests(root).values())
+
+
+def test_more_people_leave_the_first_as_they_are(root, tmp_path):
+    more = {**SMALL, "train_identities": 5}
+    pedestrians.write_pedestrians(tmp_path / "more", **more)
+    train = {k: v for k, v in _digests(root).items() if "train" in k}
+    assert len(train) == 36
+    assert train.items() <= _digests(tmp_path / "more").items()
+
+
+def test_a_family_shares_most_attributes_and_no_two_look_alike():
+    seen = set()
+    for first in range(1, 400, pedestrians.FAMILY):
+        members = [pedestrians.family(first + i) for i in range(pedestrians.FAMILY)]
+        for member in members[1:]:
+            base = vars(members[0])
+            differing = [name for name in base if base[name] != vars(member)[name]]
+            assert 1 <= len(differing) <= 2, differing
+        seen |= set(members)
+    assert len(seen) == 400
+
+
+def test_colours_of_clothes_are_shared_by_many_people():
+    tops = collections.Counter(pedestrians.family(i).top for i in range(1, 401))
+    assert min(tops.values()) > 4
+    assert len(tops) < 20
+
+
+def test_cameras_differ_in_colour(root):
+    data = datasets.read("market1501", str(root))
+    means = collections.defaultdict(list)
+    for path, camera in zip(data.train.paths, data.train.cameras):
+        with Image.open(path) as image:
+            means[camera].append(np.asarray(image).mean((0, 1)))
+    centres = np.array([np.mean(means[camera], 0) for camera in sorted(means)])
+    gaps = np.linalg.norm(centres[:, None] - centres, axis=2)[np.triu_indices(6, 1)]
+    assert gaps.min() > 5  # grey levels
+
+
+def test_existing_data_are_kept_and_others_refused(root):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
+    counts = pedestrians.write_pedestrians(root, **SMALL)
+    assert counts == {"bounding_box_train": 36, "query": 24, "bounding_box_test": 32}
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")} == before
+    with pytest.raises(FileExistsError, match="pedestrians of other parameters"):
+        pedestrians.write_pedestrians(root, **{**SMALL, "junk": 4})
+
+
+def test_foreign_folder_is_not_touched(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else"):
+        pedestrians.write_pedestrians(tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(json, "dumps", fail)
+    with pytest.raises(OSError, match="No space"):
+        pedestrians.write_pedestrians(tmp_path / "half", **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"cameras": 1}, "cameras=1 is too small; use at least 2"),
+        ({"cameras": 10}, "cameras=10 is too many; use at most 9"),
+        ({"junk": -1}, "junk=-1 is too small"),
+        ({"images_per_camera": 1}, "images_per_camera=1 is too small"),
+        ({"train_identities": 9999}, "10003 identities do not fit"),
+    ],
+)
+def test_errors_name_the_value(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        pedestrians.write_pedestrians(tmp_path / "x", **{**SMALL, **change})
+
+
+def test_contact_sheet_has_a_person_a_row_and_a_camera_a_column():
+    sheet = pedestrians.contact_sheet(people=2, cameras=3, height=64, width=32)
+    assert sheet.size == (96, 128)
