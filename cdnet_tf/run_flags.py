@@ -143,8 +143,22 @@ def read_data() -> datasets.ReidDataset:
     return datasets.read("market1501", DATA_DIR.value)
 
 
-def cache_bytes() -> int | None:
-    return None if CACHE_MB.value is None else CACHE_MB.value * 2**20
+def batch_options(first_epoch: int) -> dict[str, Any]:
+    """Arguments of the training batches of `data.pipeline`.
+
+    Args:
+      first_epoch: at which the run begins, or goes on.
+    """
+    return {
+        "identities_per_batch": BATCH_SIZE.value // IMAGES_PER_ID.value,
+        "images_per_id": IMAGES_PER_ID.value,
+        "seed": SEED.value,
+        "epochs": EPOCHS.value,
+        "first_epoch": first_epoch,
+        "height": HEIGHT.value,
+        "width": WIDTH.value,
+        "cache_bytes": None if CACHE_MB.value is None else CACHE_MB.value * 2**20,
+    }
 
 
 def open_run(data: datasets.ReidDataset) -> pathlib.Path:

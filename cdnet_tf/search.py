@@ -72,16 +72,7 @@ def main(argv: list[str]) -> None:
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
     batches = pipeline.search_batches(
-        data.train,
-        identities_per_batch=run_flags.BATCH_SIZE.value
-        // run_flags.IMAGES_PER_ID.value,
-        images_per_id=run_flags.IMAGES_PER_ID.value,
-        seed=run_flags.SEED.value,
-        epochs=run_flags.EPOCHS.value,
-        first_epoch=first_epoch,
-        height=run_flags.HEIGHT.value,
-        width=run_flags.WIDTH.value,
-        cache_bytes=run_flags.cache_bytes(),
+        data.train, **run_flags.batch_options(first_epoch)
     )
     with strategy.scope():
         search = _search_model(batches)
