@@ -36,11 +36,12 @@ _PROGRAM = (
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
     ("cdnet_tf/nn/genotype.py", (), ""),
-    (_NN, (_NN,), "tensorflow"),
+    (_NN, (_NN,), "numpy tensorflow"),
     ("cdnet_tf/data/figures.py", (), "numpy pillow"),
     ("cdnet_tf/data/pedestrians.py", ("cdnet_tf/data/figures.py",), "numpy pillow"),
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_DATA, (_DATA,), "numpy tensorflow"),
+    ("cdnet_tf/learn/search_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),
     (_LEARN, (_LEARN, _NN), "numpy tensorflow tensorflow_addons"),
     ("cdnet_tf/retrieval/ranking.py", (), "numpy"),
     (_RETRIEVAL, (_RETRIEVAL,), "numpy tensorflow"),
