@@ -29,6 +29,10 @@ _UNLOCKED = {"torch"}
 _NN, _DATA, _LEARN, _RETRIEVAL, _DEPLOY = _LIBRARIES = tuple(
     f"cdnet_tf/{folder}/*.py" for folder in "nn data learn retrieval deploy".split()
 )
+_DRAWING = tuple(
+    f"cdnet_tf/data/{name}.py"
+    for name in "people skeleton belongings figures scenes pedestrians".split()
+)
 _PROGRAM = (
     (*_LIBRARIES, "cdnet_tf/run_flags.py"),
     "absl_py keras_tuner matplotlib numpy pillow tensorflow torch",
@@ -36,9 +40,14 @@ _PROGRAM = (
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
     ("cdnet_tf/nn/genotype.py", (), ""),
+<<<<<<< ours
     (_NN, (_NN,), "numpy tensorflow"),
     ("cdnet_tf/data/figures.py", (), "numpy pillow"),
     ("cdnet_tf/data/pedestrians.py", ("cdnet_tf/data/figures.py",), "numpy pillow"),
+=======
+    (_NN, (_NN,), "tensorflow"),
+    *((file, _DRAWING, "numpy pillow") for file in _DRAWING),
+>>>>>>> theirs
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_DATA, (_DATA,), "numpy tensorflow"),
     ("cdnet_tf/learn/search_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),

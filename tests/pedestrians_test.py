@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdnet_tf.data import datasets, pedestrians
+from cdnet_tf.data import datasets, figures, pedestrians, people
 
 SMALL = {
     "train_identities": 3,
@@ -87,6 +87,25 @@ def test_a_family_shares_most_attributes_and_no_two_look_alike():
     assert len(seen) == 400
 
 
+def test_no_two_people_of_a_family_are_drawn_alike():
+    def drawn(person):
+        image = Image.new("RGB", (64, 128))
+        for yaw in (0.3, 1.9, 3.4, 5.0):
+            pose = people.Pose(yaw, phase=1.0, stride=0.3)
+            figures.draw(image, person, pose, (32, 122), 100)
+            yield image.tobytes()
+
+    views = {tuple(drawn(pedestrians.family(i))) for i in range(1, 401)}
+    assert len(views) == 400
+
+
+def test_patterns_and_bags_stand_out_from_the_top():
+    for person in map(pedestrians.family, range(1, 401)):
+        top = np.array(people.COLOURS[person.top])
+        for colour in (person.accent, person.carried_colour):
+            assert np.linalg.norm(top - people.COLOURS[colour]) > 80
+
+
 def test_colours_of_clothes_are_shared_by_many_people():
     tops = collections.Counter(pedestrians.family(i).top for i in range(1, 401))
     assert min(tops.values()) > 4
@@ -109,7 +128,7 @@ def test_existing_data_are_kept_and_others_refused(root):
     counts = pedestrians.write_pedestrians(root, **SMALL)
     assert counts == {"bounding_box_train": 36, "query": 24, "bounding_box_test": 32}
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")} == before
-    with pytest.raises(FileExistsError, match="pedestrians of other parameters"):
+    with pytest.raises(FileExistsError, match=r"other parameters \(junk=3, not 4\)"):
         pedestrians.write_pedestrians(root, **{**SMALL, "junk": 4})
 
 
@@ -128,6 +147,22 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         pedestrians.write_pedestrians(tmp_path / "half", **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quicker_process_wins(tmp_path, monkeypatch):
+    write = pedestrians._write
+    seen: list = []
+
+    def interrupted(root, **parameters):
+        if not seen:
+            seen.append(root)
+            pedestrians.write_pedestrians(tmp_path / "shared", **SMALL)
+        return write(root, **parameters)
+
+    monkeypatch.setattr(pedestrians, "_write", interrupted)
+    counts = pedestrians.write_pedestrians(tmp_path / "shared", **SMALL)
+    assert counts["query"] == 24
+    assert [path.name for path in tmp_path.iterdir()] == ["shared"]
 
 
 @pytest.mark.parametrize(

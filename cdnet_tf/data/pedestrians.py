@@ -9,6 +9,7 @@ the way, so that pixels alone do not either. No photograph of anyone is needed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -16,35 +17,14 @@ import pathlib
 import shutil
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 
-from cdnet_tf.data import figures
+from cdnet_tf.data import people, scenes
 
 FAMILY = 4
-_DETAILS = ("pattern", "coarse", "carried", "large", "left", "hat", "legs", "accent")
+_DETAILS = ("pattern", "coarse", "carried", "large", "left", "hat", "legs")
 _RECORD = "pedestrians.json"
-_VERSION = 1  # of the drawing: raise it when the same seed gives other images
-
-
-@dataclasses.dataclass(frozen=True)
-class _Camera:
-    """What all images of one camera share."""
-
-    gains: np.ndarray  # (3,), colour cast
-    gamma: float
-    contrast: float
-    blur: float  # radius at 128 rows, pixels
-    noise: float  # standard deviation, grey levels
-    quality: int  # of the JPEG
-    scene: str
-    colours: np.ndarray  # (2, 3), of the background
-    yaw: float  # where people mostly look, radians
-    spread: float  # and how far they turn from it
-    jitter: float  # of the crop, as a part of its height
-    occlusion: float  # probability of something in the way
-
-
-_SCENES = ("wall", "brick", "street", "foliage", "shutter", "shop")
+_VERSION = 2  # of the drawing: raise it when the same seed gives other images
 
 
 def write_pedestrians(
@@ -93,10 +73,11 @@ def write_pedestrians(
         counts = _write(partial, **parameters)
         text = json.dumps({"parameters": record, "images": counts}, indent=1)
         (partial / _RECORD).write_text(text)
-        partial.replace(root)
+        if not root.exists():  # else another process was quicker
+            partial.replace(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return counts
+    return _existing(root, record)
 
 
 def _check(parameters: dict[str, int]) -> None:
@@ -126,10 +107,14 @@ def _existing(root: pathlib.Path, record: dict) -> dict[str, int]:
         found = {}
     if found.get("parameters") == record:
         return found["images"]
+    found = found.get("parameters", {})
+    other = [
+        f"{k}={found.get(k)}, not {v}" for k, v in record.items() if found.get(k) != v
+    ]
+    what = f"pedestrians of other parameters ({', '.join(other)})"
     raise FileExistsError(
-        f"{root} exists and holds "
-        + ("pedestrians of other parameters" if found else "something else")
-        + "; name another folder, or delete it."
+        f"{root} exists and holds {what if found else 'something else'}; name another "
+        "folder, or delete it."
     )
 
 
@@ -155,11 +140,11 @@ def _write(
 
     def save(folder, identity, person, camera, number, **options):
         random = np.random.default_rng((seed, 2, person, camera, number))
-        image = _image(
-            family(person, seed), _camera(camera, seed), size, random, **options
+        image = scenes.photograph(
+            family(person, seed), scenes.camera(camera, seed), size, random, **options
         )
         name = f"{identity}_c{camera}s1_{person * 100 + number:06d}_{number:02d}.jpg"
-        image.save(folder / name, quality=_camera(camera, seed).quality)
+        image.save(folder / name, quality=scenes.camera(camera, seed).quality)
         counts[folder.name] += 1
 
     for person in range(1, train_identities + test_identities + 1):
@@ -177,7 +162,7 @@ def _write(
     return counts
 
 
-def family(person: int, seed: int = 0) -> figures.Person:
+def family(person: int, seed: int = 0) -> people.Person:
     """The attributes of a person; four in a row are a family.
 
     Args:
@@ -185,135 +170,51 @@ def family(person: int, seed: int = 0) -> figures.Person:
       seed: of the data set.
     """
     number, member = divmod(person - 1, FAMILY)
+    return _members(number, seed)[member]
+
+
+@functools.lru_cache(maxsize=64)
+def _members(number: int, seed: int) -> tuple[people.Person, ...]:
+    """The people of a family: the first, and others who differ in two details."""
     random = np.random.default_rng((seed, 0, number))
-    members: list[figures.Person] = []
-    base = {name: _one_of(values, random) for name, values in figures.OPTIONS.items()}
+    base: dict = {}
+    members: dict[frozenset, people.Person] = {}
     while len(members) < FAMILY:
         values = dict(base)
-        for name in random.choice(_DETAILS, 2 if members else 0, replace=False):
-            values[name] = _one_of(figures.OPTIONS[name], random)
-        looks = _visible(figures.Person(**values))
-        if all(_visible(other) != looks for other in members):
-            members.append(figures.Person(**values))
-    return members[member]
+        for name in random.choice(_DETAILS, 2, replace=False) if base else ():
+            values[name] = _one_of(people.OPTIONS[name], random)
+        if not base:
+            values = {k: _one_of(v, random) for k, v in people.OPTIONS.items()}
+        person = people.Person(**values)
+        if _stands_out(person.accent, person.carried_colour, against=person.top):
+            base = base or values
+            members.setdefault(frozenset(_visible(person).items()), person)
+    return tuple(members.values())
+
+
+def _stands_out(*colours: str, against: str) -> bool:
+    """Whether a pattern and a bag show on a top, even with a camera of low contrast."""
+    other = people.COLOURS[against]
+    return all(math.dist(people.COLOURS[colour], other) > 80 for colour in colours)
 
 
 def _one_of(values, random: np.random.Generator):
     return values[random.integers(len(values))]
 
 
-def _visible(person: figures.Person) -> dict:
+def _visible(person: people.Person) -> dict:
     """A person's attributes without those that nothing shows."""
     values = dataclasses.asdict(person)
     hidden = []
     if person.pattern == "plain":
         hidden += ["accent", "coarse"]
-    if person.accent == person.top:
-        hidden += ["pattern", "coarse"]
     if person.carried == "none":
         hidden += ["large", "left", "carried_colour"]
+    if person.carried == "backpack":
+        hidden += ["left"]
     if person.hat == "none":
         hidden += ["hat_colour"]
     return {name: value for name, value in values.items() if name not in hidden}
-
-
-def _camera(number: int, seed: int) -> _Camera:
-    random = np.random.default_rng((seed, 1, number))
-    return _Camera(
-        gains=random.uniform(0.72, 1.22, 3),
-        gamma=random.uniform(0.7, 1.5),
-        contrast=random.uniform(0.65, 1.15),
-        blur=random.uniform(0.2, 1.1),
-        noise=random.uniform(3, 12),
-        quality=int(random.integers(60, 92)),
-        scene=_SCENES[(number - 1) % len(_SCENES)],
-        colours=random.uniform(60, 215, (2, 3)),
-        yaw=random.uniform(-math.pi, math.pi),
-        spread=random.uniform(0.5, 1.0),
-        jitter=random.uniform(0.02, 0.06),
-        occlusion=random.uniform(0.05, 0.35),
-    )
-
-
-def _image(person, camera, size, random, junk: bool = False) -> Image.Image:
-    """One image, drawn at twice the size for smooth edges."""
-    height, width = 2 * size[0], 2 * size[1]
-    image = _background(camera, (height, width), random)
-    pose = figures.Pose(
-        yaw=camera.yaw + camera.spread * random.standard_normal(),
-        phase=random.uniform(0, 2 * math.pi),
-        stride=random.uniform(0, 0.6),
-    )
-    jitter = camera.jitter * height * (6 if junk else 1)
-    dx, dy = random.normal(0, jitter, 2)
-    tall = height * random.uniform(0.82, 0.95) * (1.5 if junk else 1)
-    figures.draw(image, person, pose, (width / 2 + dx / 2, height * 0.96 + dy), tall)
-    if random.random() < camera.occlusion:
-        _occlude(image, random)
-    image = image.filter(ImageFilter.GaussianBlur(2 * camera.blur * size[0] / 128))
-    image = image.resize((size[1], size[0]), Image.Resampling.BOX)
-    return Image.fromarray(_expose(np.asarray(image, np.float32), camera, random))
-
-
-def _expose(pixels, camera: _Camera, random) -> np.ndarray:
-    """Light, colour cast and noise of a camera."""
-    light = camera.gains * random.uniform(0.85, 1.15)
-    pixels = 255 * (pixels / 255) ** camera.gamma * light
-    pixels = 128 + camera.contrast * (pixels - 128)
-    pixels += random.normal(0, camera.noise, pixels.shape)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
-def _background(camera: _Camera, size, random) -> Image.Image:
-    """The camera's scene, seen through a window that moves from image to image."""
-    height, width = size
-    first, second = (tuple(int(v) for v in colour) for colour in camera.colours)
-    image = Image.new("RGB", (width, height), first)
-    paint = ImageDraw.Draw(image)
-    x0, y0 = random.integers(0, width, 2)
-    if camera.scene == "brick":
-        for row, y in enumerate(range(-int(y0) % 24, height, 24)):
-            paint.line((0, y, width, y), second, 3)
-            for x in range((int(x0) + 24 * (row % 2)) % 48, width, 48):
-                paint.line((x, y, x, y + 24), second, 3)
-    elif camera.scene == "shutter":
-        for y in range(int(y0) % 16, height, 16):
-            paint.line((0, y, width, y), second, 6)
-    elif camera.scene == "foliage":
-        for _ in range(60):
-            x, y, r = random.uniform((0, 0, 6), (width, height, 22))
-            colour = second if random.random() < 0.5 else tuple(v // 2 for v in first)
-            paint.ellipse((x - r, y - r, x + r, y + r), colour)
-    elif camera.scene == "shop":
-        paint.rectangle((x0, height * 0.1, x0 + width * 0.6, height * 0.6), second)
-        paint.rectangle((x0 - width, height * 0.15, x0 - width * 0.3, height), second)
-    ground = height * random.uniform(0.68, 0.8)
-    if camera.scene in ("wall", "street", "shop"):
-        paint.rectangle((0, ground, width, height), second)
-    if camera.scene == "street":
-        for x in (-x0, width - x0, 2 * width - x0):
-            paint.line((x, height, x + width / 2, ground), first, 8)
-    return image
-
-
-def _occlude(image: Image.Image, random) -> None:
-    """A pole, a low wall, a box or a passer-by's shoulder in front."""
-    width, height = image.size
-    paint = ImageDraw.Draw(image)
-    colour = tuple(int(v) for v in random.uniform(20, 220, 3))
-    kind = random.integers(4)
-    x = random.uniform(0, width)
-    if kind == 0:
-        paint.rectangle((x, 0, x + width * 0.09, height), colour)
-    elif kind == 1:
-        top = height * random.uniform(0.72, 0.9)
-        paint.rectangle((0, top, width, height), colour)
-    elif kind == 2:
-        top = height * random.uniform(0.55, 0.8)
-        paint.rectangle((x, top, x + width * 0.4, height), colour)
-    else:
-        edge = -0.2 * width if random.random() < 0.5 else 0.75 * width
-        paint.ellipse((edge, height * 0.2, edge + width * 0.45, height * 1.1), colour)
 
 
 def contact_sheet(
@@ -324,7 +225,9 @@ def contact_sheet(
     for row in range(people):
         for column in range(cameras):
             random = np.random.default_rng((seed, 2, row + 1, column + 1, 0))
-            camera = _camera(column + 1, seed)
-            image = _image(family(row + 1, seed), camera, (height, width), random)
+            camera = scenes.camera(column + 1, seed)
+            image = scenes.photograph(
+                family(row + 1, seed), camera, (height, width), random
+            )
             sheet.paste(image, (width * column, height * row))
     return sheet
