@@ -82,7 +82,7 @@ def test_step_is_algorithm_1():
 
     assert float(logs["loss"]) == pytest.approx(float(total), rel=1e-4)
     assert float(logs["triplet"]) == pytest.approx(float(triplet), rel=1e-4)
-    hits = np.argmax(outputs["logits"][0], 1) == labels
+    hits = np.argmax(outputs["logits"][0], 1) == labels.numpy()
     assert float(logs["accuracy"]) == pytest.approx(hits.mean())
     for variable, old, gradient in zip(plain, before, gradients):
         expected = -_LR * (gradient.numpy() + _L2 * old)

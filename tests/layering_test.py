@@ -40,14 +40,8 @@ _PROGRAM = (
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
     ("cdnet_tf/nn/genotype.py", (), ""),
-<<<<<<< ours
     (_NN, (_NN,), "numpy tensorflow"),
-    ("cdnet_tf/data/figures.py", (), "numpy pillow"),
-    ("cdnet_tf/data/pedestrians.py", ("cdnet_tf/data/figures.py",), "numpy pillow"),
-=======
-    (_NN, (_NN,), "tensorflow"),
     *((file, _DRAWING, "numpy pillow") for file in _DRAWING),
->>>>>>> theirs
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_DATA, (_DATA,), "numpy tensorflow"),
     ("cdnet_tf/learn/search_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),

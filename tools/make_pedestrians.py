@@ -7,6 +7,7 @@ python tools/make_pedestrians.py --contact_sheet=docs/pedestrians.jpg
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 from absl import app, flags
@@ -94,7 +95,7 @@ def _histograms(path: str) -> np.ndarray:
 
 
 def _chance(path: str) -> np.ndarray:
-    seed = np.frombuffer(path.encode(), np.uint8)
+    seed = np.frombuffer(os.path.basename(path).encode(), np.uint8)
     return np.random.default_rng(seed).standard_normal(8).astype(np.float32)
 
 
