@@ -1,6 +1,6 @@
 """Trains a found or published network, and evaluates it on the test identities.
 
-  python -m cdnet_tf.train --flagfile=flags/market1501.cfg --run_dir=runs/cdnet
+python -m cdnet_tf.train --flagfile=flags/market1501.cfg --run_dir=runs/cdnet
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ import tensorflow as tf
 from cdnet_tf.learn import bilevel, losses, optimizers
 from cdnet_tf.nn import blocks, genotype, supernet
 
+# Keras's own draw of seeds.
+pytestmark = pytest.mark.filterwarnings("ignore:non-integer arguments to randrange")
+
 _LR, _L2, _ALPHA_L2 = 0.05, 0.01, 0.1
 _LABELS = tf.constant([0] * 4 + [1] * 4)
 
@@ -100,9 +103,9 @@ def test_step_is_algorithm_1():
     assert float(logs["alpha_loss"]) == pytest.approx(float(total), rel=1e-4)
     found = alpha - net.alpha.numpy()
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
-    for i, row in enumerate(expected, 1):
+    for mean, row in zip(search.gradient_norms, expected):
         norm = np.linalg.norm(row)
-        assert float(logs[f"alpha_gradient_{i}"]) == pytest.approx(norm, rel=5e-3)
+        assert float(mean.result()) == pytest.approx(norm, rel=5e-3)
 
 
 def test_first_alpha_step_is_adams():
@@ -323,21 +326,23 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     two = build()
 one = build()
-step = tf.function(lambda data: strategy.run(two.train_step, (data,)), autograph=False)
-logs = []
+steps = (lambda: strategy.run(two.train_step, (bilevel_test._DATA,)),
+         lambda: one.train_step(bilevel_test._DATA))
+steps = [tf.function(step, autograph=False) for step in steps]
 for _ in range(2):
-    step(bilevel_test._DATA)
-    one.train_step(bilevel_test._DATA)
+    for step in steps:
+        step()
     for a, b in zip(one.metrics, two.metrics):
-        np.testing.assert_allclose(b.result(), a.result(), rtol=2e-3, err_msg=a.name)
+        np.testing.assert_allclose(b.result(), a.result(), rtol=1e-4, err_msg=a.name)
 np.testing.assert_array_equal(one.counts, two.counts)
 mirrored = two.net.alpha.values
 assert len(mirrored) == 2
 np.testing.assert_array_equal(*mirrored)
-assert len(one.net.variables) == len(two.net.variables)
+assert len(one.net.variables) == len(two.net.variables) > 40
 for a, b in zip(one.net.variables, two.net.variables):
-    a, b = a.numpy(), b.numpy()
-    np.testing.assert_allclose(b, a, atol=2e-3 * np.abs(a).max())
+    # The bias before the neck's BN has a gradient of rounding errors alone.
+    scale = 1 if a.name == "neck/global/fc/bias:0" else np.abs(a).max()
+    np.testing.assert_allclose(b.numpy(), a.numpy(), atol=1e-4 * scale)
 print("replicas agree")
 """
 

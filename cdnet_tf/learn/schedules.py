@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import tensorflow as tf
 from tensorflow.keras.optimizers import schedules
 
 
@@ -22,13 +23,33 @@ def multi_step(
     return lambda epoch: initial * factor ** sum(epoch >= m for m in milestones)
 
 
+@tf.keras.utils.register_keras_serializable(package="cdnet_tf")
+class ByEpoch(schedules.LearningRateSchedule):
+    """A rate per epoch as Keras wants it, per step.
+
+    A table of numbers, computed once and in Python. Keras' own piecewise constant
+    schedule would put a condition per epoch into the graph.
+
+    Args:
+      rates: of each epoch; the last one holds after them.
+      steps_per_epoch: at least 1.
+    """
+
+    def __init__(self, rates: Sequence[float], steps_per_epoch: int) -> None:
+        self.rates = list(rates)
+        self.steps_per_epoch = steps_per_epoch
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        epoch = tf.cast(step, tf.int32) // self.steps_per_epoch
+        last = len(self.rates) - 1
+        return tf.gather(tf.constant(self.rates, tf.float32), tf.minimum(epoch, last))
+
+    def get_config(self) -> dict:
+        return {"rates": self.rates, "steps_per_epoch": self.steps_per_epoch}
+
+
 def by_epoch(
     rate: Callable[[int], float], epochs: int, steps_per_epoch: int
-) -> schedules.LearningRateSchedule:
-    """A Keras schedule, per step, of a rate per epoch.
-
-    A table, so that the rate of every epoch is computed once and in Python.
-    """
-    rates = [rate(epoch) for epoch in range(epochs)]
-    boundaries = [epoch * steps_per_epoch - 1 for epoch in range(1, epochs)]
-    return schedules.PiecewiseConstantDecay(boundaries, rates)
+) -> ByEpoch:
+    """The schedule of a run from its rate as a function of the epoch, from 0."""
+    return ByEpoch([rate(epoch) for epoch in range(epochs)], steps_per_epoch)

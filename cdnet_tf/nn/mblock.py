@@ -94,6 +94,8 @@ class Bank(tf.keras.layers.Layer):
             initial.shape,
             tf.float32,
             initializer=lambda shape, dtype=None: tf.constant(initial),
+            # BN's statistics and weights stay float32; kernels are cast where used.
+            experimental_autocast=False,
             **options,
         )
 

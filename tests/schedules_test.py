@@ -1,0 +1,54 @@
+"""Learning rates by hand, and the exact step at which they change."""
+
+import pytest
+
+from cdnet_tf.learn import schedules
+
+
+def test_cosine():
+    rate = schedules.cosine(240, 0.025, 1e-4)
+    # A cosine is 1, 1/2, 0 and -1/2 at 0, 60, 90 and 120 degrees.
+    assert rate(0) == pytest.approx(0.025)
+    assert rate(80) == pytest.approx(1e-4 + 0.0249 * 0.75)
+    assert rate(120) == pytest.approx(1e-4 + 0.0249 * 0.5)
+    assert rate(160) == pytest.approx(1e-4 + 0.0249 * 0.25)
+    assert rate(240) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    "epoch, expected",
+    [
+        (0, 0.065),
+        (149, 0.065),
+        (150, 0.0065),
+        (224, 0.0065),
+        (225, 0.00065),
+        (299, 0.00065),
+        (300, 0.000065),
+        (349, 0.000065),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 7])
+def test_drops_begin_with_the_milestone_epoch(epoch, expected, steps):
+    rate = schedules.multi_step(0.065, (150, 225, 300))
+    assert rate(epoch) == pytest.approx(expected)
+    schedule = schedules.by_epoch(rate, 350, steps)
+    first, last = epoch * steps, epoch * steps + steps - 1
+    assert float(schedule(first)) == pytest.approx(expected)
+    assert float(schedule(last)) == pytest.approx(expected)
+
+
+def test_factor():
+    assert schedules.multi_step(2.0, (1, 3), factor=0.5)(3) == pytest.approx(0.5)
+
+
+def test_every_step_of_three_epochs():
+    schedule = schedules.by_epoch(lambda epoch: 10.0 * (epoch + 1), 3, 2)
+    rates = [float(schedule(step)) for step in range(8)]
+    # After the last epoch the rate stays.
+    assert rates == [10, 10, 20, 20, 30, 30, 30, 30]
+
+
+def test_one_epoch():
+    schedule = schedules.by_epoch(lambda epoch: 0.5, 1, 4)
+    assert [float(schedule(step)) for step in (0, 3, 4)] == [0.5, 0.5, 0.5]
