@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib import metadata
 from typing import Any
 
 LAUNCHED = time.perf_counter()
@@ -74,6 +75,9 @@ PRECISION = flags.DEFINE_enum(
 
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "run_dir")
+
+
+_RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
 
 
 def set_up() -> tf.distribute.Strategy:
@@ -231,8 +235,8 @@ def provenance(data: datasets.ReidDataset) -> dict[str, Any]:
         "dataset": {"name": DATASET.value, "counts": data.counts()},
         "versions": {
             "python": platform.python_version(),
-            "tensorflow": tf.__version__,
             "machine": platform.machine(),
+            **{name: metadata.version(name) for name in _RECORDED_PACKAGES},
         },
         "commit": commit or None,
     }

@@ -240,9 +240,7 @@ def test_uniform_warmup_freezes_alpha_to_the_bit():
 
 
 def test_first_step_after_a_long_warmup_is_no_leap():
-    search = _search(
-        alpha_optimizer=_adam(), kind="uniform_warmup", warmup_steps=1000
-    )
+    search = _search(alpha_optimizer=_adam(), kind="uniform_warmup", warmup_steps=1000)
     search.alpha_optimizer.iterations.assign(1000)
     start = search.net.alpha.numpy()
     search.train_step(_DATA)

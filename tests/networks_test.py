@@ -1,0 +1,159 @@
+"""Whole networks: widths, shapes, names, heads, and what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cdnet_tf.nn import genotype, networks
+
+_SMALL = {"input_shape": (64, 32, 3), "width_multiplier": 0.25}
+
+
+@pytest.mark.parametrize(
+    "multiplier, channels",
+    [
+        (1.0, (64, 256, 384, 512)),
+        (0.25, (16, 64, 96, 128)),
+        (0.3, (16, 80, 112, 160)),  # 19.2, 76.8, 115.2 and 153.6 to the next 16
+        (0.01, (16, 16, 16, 16)),
+    ],
+)
+def test_scaled_channels(multiplier, channels):
+    assert networks.scaled_channels(multiplier) == channels
+
+
+@pytest.mark.parametrize("multiplier", [0, -1.0])
+def test_multiplier_must_be_positive(multiplier):
+    with pytest.raises(ValueError, match=f"width_multiplier={multiplier} must be pos"):
+        networks.scaled_channels(multiplier)
+
+
+def test_block_channels():
+    expected = [(64, 256), (256, 256), (256, 384), (384, 384), (384, 512), (512, 512)]
+    assert networks.block_channels(networks.CHANNELS) == expected
+
+
+@pytest.mark.parametrize("name", networks.NAMES)
+def test_parts_have_the_papers_shapes(name):
+    model = networks.build_named(name)
+    shapes = {
+        "stem/pool": (64, 32, 64),
+        "downsample1/pool": (32, 16, 256),
+        "downsample2/pool": (16, 8, 384),
+    }
+    widths = [256, 256, 384, 384, 512, 512]
+    for i, width in enumerate(widths):
+        repeats = max(
+            layer.name.split("/")[2]
+            for layer in model.layers
+            if layer.name.startswith(f"stage{i // 2 + 1}/block{i + 1}/")
+        )
+        assert repeats == f"cblock{_layers(name)[i].repeats}"
+        scale = 2 ** (i // 2)
+        shape = (64 // scale, 32 // scale, width)
+        shapes[f"stage{i // 2 + 1}/block{i + 1}/{repeats}/relu"] = shape
+    for layer, shape in shapes.items():
+        assert model.get_layer(layer).output_shape == (None, *shape), layer
+    assert model.name == name
+    assert model.input_shape == (None, 256, 128, 3)
+    assert model.output_shape == (None, 768)
+
+
+def _layers(name):
+    return genotype.load("cdnet" if name == "cdnet_std" else name).layers
+
+
+def test_neck_stands_on_both_feature_maps():
+    model = networks.build_named("cnet", **_SMALL)
+    squeeze = model.get_layer("neck/squeeze")
+    assert squeeze.input.node.layer.name == "downsample2/pool"
+    pool = model.get_layer("neck/global/pool")
+    assert pool.input.node.layer.name == "stage3/block6/cblock1/relu"
+
+
+def test_only_std_has_no_gate():
+    for name in networks.NAMES:
+        model = networks.build_named(name, **_SMALL)
+        gates = [layer for layer in model.layers if "/gate/" in layer.name]
+        assert bool(gates) == (name != "cdnet_std")
+
+
+def test_graph_is_flat_and_of_stock_layers():
+    model = networks.build_named("cdnet", num_classes=3, **_SMALL)
+    for layer in model.layers:
+        assert type(layer).__module__.startswith("keras.")
+        assert not isinstance(layer, tf.keras.Model)
+    names = [weight.name for weight in model.weights]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "neck, parts, width, heads",
+    [
+        ("fbl", 2, 128 + 2 * 32, 2),
+        ("fbl", 1, 128 + 32, 2),
+        ("fbl", 4, 128 + 4 * 32, 2),
+        ("fbl", 0, 128, 1),
+        ("bl", 2, 128, 1),
+        ("bn", 2, 128, 1),
+    ],
+)
+def test_heads(neck, parts, width, heads):
+    options = {"neck": neck, "parts": parts, **_SMALL}
+    assert networks.build_named("cnet", **options).output_shape == (None, width)
+    model = networks.build_named("cnet", num_classes=7, **options)
+    assert set(model.output) == {"embedding", "features", "logits"}
+    assert model.output["embedding"].shape == (None, width)
+    assert len(model.output["features"]) == heads
+    assert [z.shape for z in model.output["logits"]] == [(None, 7)] * heads
+
+
+def test_heads_do_not_change_the_embedding():
+    training = networks.build_named("cnet", num_classes=7, **_SMALL)
+    inference = networks.build_named("cnet", **_SMALL)
+    values = {weight.name: weight for weight in training.weights}
+    for weight in inference.weights:
+        weight.assign(values[weight.name])
+    images = np.random.default_rng(0).normal(size=(2, 64, 32, 3)).astype("f")
+    np.testing.assert_allclose(
+        inference(images), training(images)["embedding"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_cifar_stem_keeps_the_size():
+    model = networks.build_named(
+        "cnet", input_shape=(32, 32, 3), width_multiplier=0.25, stem="cifar"
+    )
+    relu = model.get_layer("stage3/block6/cblock1/relu")
+    assert relu.output_shape == (None, 8, 8, 128)
+
+
+@pytest.mark.parametrize(
+    "shape, stem, message",
+    [
+        ((250, 128, 3), "reid", "250x128 is not divisible by 16; use e.g. 240x128"),
+        ((256, 10, 3), "reid", "256x10 is not divisible by 16; use e.g. 256x16"),
+        ((30, 32, 3), "cifar", "30x32 is not divisible by 4; use e.g. 28x32"),
+    ],
+)
+def test_input_that_does_not_divide(shape, stem, message):
+    with pytest.raises(ValueError, match=message):
+        networks.build_named("cnet", input_shape=shape, stem=stem)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"neck": "gem"}, "neck 'gem' is unknown; use one of fbl, bl, bn"),
+        ({"stem": "imagenet"}, "stem variant 'imagenet' is unknown"),
+        ({"parts": 3}, "parts=3 does not divide fmap2's height 4"),
+    ],
+)
+def test_unknown_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        networks.build_named("cnet", **{**_SMALL, **options})
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="'osnet' is unknown; use one of cnet, cdnet"):
+        networks.build_named("osnet")
