@@ -11,21 +11,24 @@ import tensorflow as tf
 from cdnet_tf.learn import bilevel, losses, optimizers
 from cdnet_tf.nn import blocks, genotype, supernet
 
-# Keras's own draw of seeds.
-pytestmark = pytest.mark.filterwarnings("ignore:non-integer arguments to randrange")
-
 _LR, _L2, _ALPHA_L2 = 0.05, 0.01, 0.1
 _LABELS = tf.constant([0] * 4 + [1] * 4)
 
 
-def _search(k=2, space=genotype.CS, alpha_optimizer=None, lr=_LR, seed=0, **exploring):
+def _search(k=2, alpha_optimizer=None, loss_scale=None, seed=0, **exploring):
     tf.keras.utils.set_random_seed(seed)
-    net = supernet.Supernet(space, 2, (64, 32, 3), 0.25, dropout=0.0, seed=seed)
+    net = supernet.Supernet(genotype.CS, 2, (64, 32, 3), 0.25, dropout=0.0, seed=seed)
     exploration = bilevel.Exploration(**exploring) if exploring else None
     search = bilevel.BilevelSearch(net, k, exploration, alpha_l2=_ALPHA_L2)
     # Adam's update hides the gradient; plain SGD shows it.
-    alpha_optimizer = alpha_optimizer or tf.keras.optimizers.legacy.SGD(1.0)
-    search.compile(optimizers.CoupledSGD(lr, 0.9, _L2), alpha_optimizer)
+    both = [
+        optimizers.CoupledSGD(_LR, 0.9, _L2),
+        alpha_optimizer or tf.keras.optimizers.legacy.SGD(1.0),
+    ]
+    if loss_scale:
+        wrapper = tf.keras.mixed_precision.LossScaleOptimizer
+        both = [wrapper(optimizer, initial_scale=loss_scale) for optimizer in both]
+    search.compile(*both)
     return search
 
 
@@ -144,6 +147,25 @@ def test_counts_and_what_moves():
         same = (new == block.first.body_rows.numpy()).all(axis=1)
         np.testing.assert_array_equal(same, ran == 0)
     assert (expected == 0).any()
+
+
+def test_float16_scales_and_unscales_both_losses():
+    moves = []
+    for policy in ("float32", "mixed_float16"):
+        tf.keras.mixed_precision.set_global_policy(policy)
+        try:
+            search = _search(loss_scale=64.0 if "mixed" in policy else None)
+            variables = [*search.net.trainable_variables, search.net.alpha]
+            start = _values(variables)
+            logs = search.train_step(_DATA)
+        finally:
+            tf.keras.mixed_precision.set_global_policy("float32")
+        assert np.isfinite(logs["loss"])
+        moves.append([v.numpy() - old for v, old in zip(variables, start)])
+    for variable, expected, found in zip(variables, *moves):
+        if variable.name != "neck/global/fc/bias:0":  # before BN: rounding errors
+            ratio = np.linalg.norm(found) / np.linalg.norm(expected)
+            assert 0.5 < ratio < 2, variable.name
 
 
 def test_all_branches_may_run():
@@ -316,8 +338,7 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 from tests import bilevel_test
 
 def build():
-    return bilevel_test._search(
-        alpha_optimizer=bilevel_test._adam(), kind="gumbel", total_steps=4)
+    return bilevel_test._search(kind="gumbel", total_steps=4)
 
 # Each replica normalises by its own half of the batch, so that the halves are alike.
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

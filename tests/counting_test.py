@@ -10,7 +10,7 @@ from cdnet_tf.nn import blocks, counting, networks
 layers = tf.keras.layers
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _network(name):
     return networks.build_named(name)
 

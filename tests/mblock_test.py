@@ -1,4 +1,4 @@
-"""The MBlock against plain Keras blocks with the same weights, and what it leaves be."""
+"""The MBlock against plain Keras blocks of the same weights; what it leaves be."""
 
 import functools
 
@@ -241,9 +241,9 @@ def test_straight_through_sum_by_hand():
 
 
 @pytest.mark.parametrize("alpha_step", [False, True])
-def test_bfloat16_is_near_float32(alpha_step):
+def test_float16_is_near_float32(alpha_step):
     block = _block(32, 32, genotype.CS)
-    half = _block(32, 32, genotype.CS, dtype="mixed_bfloat16")
+    half = _block(32, 32, genotype.CS, dtype="mixed_float16")
     x = _features(32, (8, 8, 8))
     p = tf.fill([6], 1 / 6) if alpha_step else None
 
@@ -252,7 +252,7 @@ def test_bfloat16_is_near_float32(alpha_step):
         return _differentiate(step, x, block.trainable_variables)
 
     expected, found = run(block), run(half)
-    assert found[0].dtype == tf.bfloat16
+    assert found[0].dtype == tf.float16
     # 8 bits of mantissa through ten layers; a wrong term would cost tens of percent.
     _assert_close(found[0], expected[0], "output", 0.1)
     gradients = [(found[1], expected[1])]

@@ -7,6 +7,7 @@ import tensorflow as tf
 from cdnet_tf.nn import genotype, networks
 
 _SMALL = {"input_shape": (64, 32, 3), "width_multiplier": 0.25}
+_SHALLOW = genotype.Genotype(((3, 5, 1),) * 6)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,8 @@ def test_parts_have_the_papers_shapes(name):
         shapes[f"stage{i // 2 + 1}/block{i + 1}/{repeats}/relu"] = shape
     for layer, shape in shapes.items():
         assert model.get_layer(layer).output_shape == (None, *shape), layer
+    gates = [layer for layer in model.layers if "/gate/" in layer.name]
+    assert bool(gates) == (name != "cdnet_std")
     assert model.name == name
     assert model.input_shape == (None, 256, 128, 3)
     assert model.output_shape == (None, 768)
@@ -64,18 +67,11 @@ def _layers(name):
 
 
 def test_neck_stands_on_both_feature_maps():
-    model = networks.build_named("cnet", **_SMALL)
+    model = networks.build(_SHALLOW, **_SMALL)
     squeeze = model.get_layer("neck/squeeze")
     assert squeeze.input.node.layer.name == "downsample2/pool"
     pool = model.get_layer("neck/global/pool")
     assert pool.input.node.layer.name == "stage3/block6/cblock1/relu"
-
-
-def test_only_std_has_no_gate():
-    for name in networks.NAMES:
-        model = networks.build_named(name, **_SMALL)
-        gates = [layer for layer in model.layers if "/gate/" in layer.name]
-        assert bool(gates) == (name != "cdnet_std")
 
 
 def test_graph_is_flat_and_of_stock_layers():
@@ -100,8 +96,8 @@ def test_graph_is_flat_and_of_stock_layers():
 )
 def test_heads(neck, parts, width, heads):
     options = {"neck": neck, "parts": parts, **_SMALL}
-    assert networks.build_named("cnet", **options).output_shape == (None, width)
-    model = networks.build_named("cnet", num_classes=7, **options)
+    assert networks.build(_SHALLOW, **options).output_shape == (None, width)
+    model = networks.build(_SHALLOW, num_classes=7, **options)
     assert set(model.output) == {"embedding", "features", "logits"}
     assert model.output["embedding"].shape == (None, width)
     assert len(model.output["features"]) == heads
@@ -109,8 +105,8 @@ def test_heads(neck, parts, width, heads):
 
 
 def test_heads_do_not_change_the_embedding():
-    training = networks.build_named("cnet", num_classes=7, **_SMALL)
-    inference = networks.build_named("cnet", **_SMALL)
+    training = networks.build(_SHALLOW, num_classes=7, **_SMALL)
+    inference = networks.build(_SHALLOW, **_SMALL)
     values = {weight.name: weight for weight in training.weights}
     for weight in inference.weights:
         weight.assign(values[weight.name])
@@ -121,9 +117,7 @@ def test_heads_do_not_change_the_embedding():
 
 
 def test_cifar_stem_keeps_the_size():
-    model = networks.build_named(
-        "cnet", input_shape=(32, 32, 3), width_multiplier=0.25, stem="cifar"
-    )
+    model = networks.build(_SHALLOW, (32, 32, 3), 0.25, stem="cifar")
     relu = model.get_layer("stage3/block6/cblock1/relu")
     assert relu.output_shape == (None, 8, 8, 128)
 
@@ -151,7 +145,7 @@ def test_input_that_does_not_divide(shape, stem, message):
 )
 def test_unknown_options(options, message):
     with pytest.raises(ValueError, match=message):
-        networks.build_named("cnet", **{**_SMALL, **options})
+        networks.build(_SHALLOW, **{**_SMALL, **options})
 
 
 def test_unknown_name():

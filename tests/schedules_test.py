@@ -1,6 +1,7 @@
 """Learning rates by hand, and the exact step at which they change."""
 
 import pytest
+import tensorflow as tf
 
 from cdnet_tf.learn import schedules
 
@@ -52,3 +53,19 @@ def test_every_step_of_three_epochs():
 def test_one_epoch():
     schedule = schedules.by_epoch(lambda epoch: 0.5, 1, 4)
     assert [float(schedule(step)) for step in (0, 3, 4)] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_in_a_graph(dtype):
+    schedule = schedules.by_epoch(lambda epoch: 10.0 * (epoch + 1), 3, 2)
+    rate = tf.function(schedule)(tf.constant(3, dtype))
+    assert rate.dtype == tf.float32
+    assert float(rate) == 20
+
+
+def test_config_round_trip():
+    schedule = schedules.by_epoch(lambda epoch: 10.0 * (epoch + 1), 3, 2)
+    keras = tf.keras.optimizers.schedules
+    again = keras.deserialize(keras.serialize(schedule))
+    assert isinstance(again, schedules.ByEpoch)
+    assert [float(again(step)) for step in (1, 2, 5)] == [10, 20, 30]

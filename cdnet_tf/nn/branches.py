@@ -12,73 +12,18 @@ others cost nothing, not even dead tensors; and it calls the structure through
 
 from __future__ import annotations
 
+import atexit
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.nn import genotype, replay
-
-Shapes = dict  # name -> shape; int or scalar tensor dimensions
+from cdnet_tf.nn import genotype, packing, replay
 
 STRUCTURES = tuple(branch.lites for branch in genotype.CS)
 IDENTITY = len(STRUCTURES)  # index of the structure that passes its input through
-
-
-def body_shapes(c_in: int, c_out: int, shortcut: bool) -> Shapes:
-    """Weights of a CBlock without its Lites, named like the layers of `blocks.cblock`.
-
-    The order is the packing order. Dimensions may be tensors.
-    """
-    m = c_out // 4
-    convs: dict[str, tuple] = {"squeeze": (c_in, m), "restore": (m, c_out)}
-    if shortcut:
-        convs["shortcut"] = (c_in, c_out)
-    shapes: Shapes = {}
-    for name, kernel in convs.items():
-        shapes[f"{name}/conv/kernel"] = kernel
-        shapes[f"{name}/bn/gamma"] = shapes[f"{name}/bn/beta"] = kernel[1:]
-    denses: dict[str, tuple] = {"gate/fc1": (m, m // 4), "gate/fc2": (m // 4, m)}
-    for name, kernel in denses.items():
-        shapes[f"{name}/kernel"] = kernel
-        shapes[f"{name}/bias"] = kernel[1:]
-    return shapes
-
-
-def lite_shapes(m: int) -> Shapes:
-    """Weights of one Lite 3x3 over m channels, in packing order."""
-    return {
-        "pointwise/kernel": (m, m),
-        "depthwise/depthwise_kernel": (3, 3, m, 1),
-        "bn/gamma": (m,),
-        "bn/beta": (m,),
-    }
-
-
-def statistics_shapes(shapes: Shapes) -> Shapes:
-    """Moving statistics that belong to the batch normalisations of `shapes`."""
-    moving = {}
-    for name, shape in shapes.items():
-        if name.endswith("/gamma"):
-            bn = name[: -len("gamma")]
-            moving[f"{bn}moving_mean"] = moving[f"{bn}moving_variance"] = shape
-    return moving
-
-
-def unpack(rows: Tensor, shapes: Shapes, count: int) -> list[dict[str, Tensor]]:
-    """Splits packed rows, (count, size), into named tensors, a dict a row."""
-    sizes = tf.stack([math.prod(shape) for shape in shapes.values()])
-    columns = tf.split(rows, sizes, axis=1, num=len(shapes))
-    parts = [
-        [tf.reshape(column, shape)]
-        if count == 1
-        else tf.unstack(tf.reshape(column, (count, *shape)), num=count)
-        for column, shape in zip(columns, shapes.values())
-    ]
-    return [dict(zip(shapes, row)) for row in zip(*parts)]
 
 
 class _Pointwise:
@@ -142,7 +87,7 @@ def cblock(
       structure: Lites in the first and the second stream.
       x: features, (b, h, w, c_in).
       c_out: output channels, a scalar tensor.
-      body, lites: weights by the names of `body_shapes` and `lite_shapes`.
+      body, lites: weights by the names of `packing.body_shapes` and `lite_shapes`.
 
     Returns:
       (b, h, w, c_out).
@@ -188,8 +133,8 @@ class Forward(NamedTuple):
 
     Attributes:
       y: features, (b, h, w, c_out).
-      body_statistics: (1, size), or (0, 0) for the identity; `statistics_shapes`.
-      lite_statistics: (number of Lites, size).
+      body_statistics, lite_statistics: of the batch, packed as rows by
+        `packing.statistics_shapes`; none for the identity.
       kept: what `backward` needs.
     """
 
@@ -306,21 +251,27 @@ class CBlockFunctions:
     def _weights(self, structure, x, body, lites, like):
         """Arguments of `cblock` from those of a traced function."""
         c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
-        (named,) = unpack(body, body_shapes(c_in, c_out, self._shortcut), 1)
-        return c_out, named, unpack(lites, lite_shapes(c_out // 4), sum(structure))
+        (named,) = packing.unpack(
+            body, packing.body_shapes(c_in, c_out, self._shortcut), 1
+        )
+        return (
+            c_out,
+            named,
+            packing.unpack(lites, packing.lite_shapes(c_out // 4), sum(structure)),
+        )
 
     def _moving(self, structure, x, like, body_rows, lite_rows):
         """(mean, variance) pairs in the order in which `cblock` normalises."""
         c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
 
         def pairs(rows, shapes, count):
-            named = unpack(rows, statistics_shapes(shapes), count)
+            named = packing.unpack(rows, packing.statistics_shapes(shapes), count)
             values = [value for row in named for value in row.values()]
             return list(zip(values[::2], values[1::2]))
 
-        body = body_shapes(c_in, c_out, self._shortcut)
+        body = packing.body_shapes(c_in, c_out, self._shortcut)
         squeeze, *others = pairs(body_rows, body, 1)
-        lites = pairs(lite_rows, lite_shapes(c_out // 4), sum(structure))
+        lites = pairs(lite_rows, packing.lite_shapes(c_out // 4), sum(structure))
         return [squeeze, *lites, *others]
 
     def _trace_forward(self, structure):
@@ -352,6 +303,7 @@ class CBlockFunctions:
         ]
 
         def identity(dy, x, body, lites, *_):
+            # It was given no row, so its weights' gradients have none either.
             return [tf.identity(dy), body, lites][: 3 if learn_weights else 1]
 
         return [*branches, self._branch(identity, self._padded_specs())]
@@ -413,3 +365,7 @@ class CBlockFunctions:
 def cblock_functions(shortcut: bool, dtype: str) -> CBlockFunctions:
     """The functions for one dtype of features, traced once in a process."""
     return CBlockFunctions(shortcut, tf.as_dtype(dtype))
+
+
+# TensorFlow's functions do not outlive its modules quietly.
+atexit.register(cblock_functions.cache_clear)

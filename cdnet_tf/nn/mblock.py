@@ -15,26 +15,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.nn import blocks, branches, genotype
+from cdnet_tf.nn import blocks, branches, genotype, packing
 
 register = tf.keras.utils.register_keras_serializable(package="cdnet_tf")
-
-
-def _size(shapes: branches.Shapes) -> int:
-    return sum(math.prod(shape) for shape in shapes.values())
-
-
-def _initial_row(shapes: branches.Shapes, random: np.random.Generator) -> np.ndarray:
-    """He-normal kernels (fan-in), ones for BN's gamma and variance, zeros otherwise."""
-    parts = []
-    for name, shape in shapes.items():
-        if name.endswith("kernel"):
-            fan_in = 9 if "depthwise" in name else shape[0]
-            parts.append(random.normal(0, (2 / fan_in) ** 0.5, shape))
-        else:
-            ones = name.endswith(("gamma", "moving_variance"))
-            parts.append(np.full(shape, float(ones)))
-    return np.concatenate([part.ravel() for part in parts]).astype(np.float32)
 
 
 @register
@@ -63,8 +46,8 @@ class Bank(tf.keras.layers.Layer):
         self._num_lites = counts
         self._structure = [branches.STRUCTURES.index(pair) for pair in self.lites]
 
-        self._body_shapes = branches.body_shapes(c_in, c_out, c_in != c_out)
-        self._lite_shapes = branches.lite_shapes(c_out // 4)
+        self._body_shapes = packing.body_shapes(c_in, c_out, c_in != c_out)
+        self._lite_shapes = packing.lite_shapes(c_out // 4)
         random = np.random.default_rng(seed)
         rows, lite_rows = len(self.lites), int(counts.sum())
         self.body_rows = self._rows("body", rows, self._body_shapes, random)
@@ -73,7 +56,7 @@ class Bank(tf.keras.layers.Layer):
             self._rows(
                 f"{name}_statistics",
                 count,
-                branches.statistics_shapes(shapes),
+                packing.statistics_shapes(shapes),
                 random,
                 # As Keras' BatchNormalization: each replica moves its own, the mean
                 # of all is read.
@@ -88,7 +71,7 @@ class Bank(tf.keras.layers.Layer):
         )
 
     def _rows(self, name, count, shapes, random, **options) -> tf.Variable:
-        initial = np.stack([_initial_row(shapes, random) for _ in range(count)])
+        initial = np.stack([packing.initial_row(shapes, random) for _ in range(count)])
         return self.add_weight(
             name,
             initial.shape,
@@ -162,7 +145,7 @@ class Bank(tf.keras.layers.Layer):
                 for i, name in enumerate(names)
             ]
             for prefix, values, shapes in parts:
-                shapes = branches.statistics_shapes(shapes) if moving else shapes
+                shapes = packing.statistics_shapes(shapes) if moving else shapes
                 splits = np.cumsum([math.prod(shape) for shape in shapes.values()])
                 for name, value in zip(shapes, np.split(values, splits[:-1])):
                     found[prefix + name] = value
