@@ -299,7 +299,6 @@ def test_reports_a_file_without_a_target(tmp_path):
 @pytest.mark.parametrize(
     "path, imported, reported",
     [
-        ("cdnet_tf/nn/a.py", "numpy", "numpy"),
         ("cdnet_tf/nn/a.py", "absl.flags", "absl_py"),
         ("cdnet_tf/nn/a.py", "requests", "requests"),
         ("cdnet_tf/nn/a.py", "tools.show", "tools/show.py"),
