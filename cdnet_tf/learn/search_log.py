@@ -198,7 +198,7 @@ def plot_alpha(
     for axis in axes[:, 0]:
         axis.set_ylabel("alpha")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="center right")
-    figure.subplots_adjust(right=0.89, left=0.06, top=0.94, bottom=0.09)
+    figure.subplots_adjust(right=0.89, left=0.08, top=0.94, bottom=0.09)
     partial = path.with_name(path.name + ".part")
     figure.savefig(partial, format="png", dpi=80)
     pyplot.close(figure)
