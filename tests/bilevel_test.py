@@ -16,8 +16,13 @@ _LABELS = tf.constant([0] * 4 + [1] * 4)
 
 
 def _search(k=2, alpha_optimizer=None, loss_scale=None, seed=0, **exploring):
-    tf.keras.utils.set_random_seed(seed)
     net = supernet.Supernet(genotype.CS, 2, (64, 32, 3), 0.25, dropout=0.0, seed=seed)
+    # Not by `set_random_seed`: it makes TensorFlow forget all it has compiled.
+    random = np.random.default_rng(seed)
+    for part in (net.stem, *net.downsamples, net.neck):
+        for kernel in (w for w in part.weights if w.shape.rank > 1):
+            deviation = (2 / np.prod(kernel.shape[:-1])) ** 0.5
+            kernel.assign(random.normal(0, deviation, kernel.shape))
     exploration = bilevel.Exploration(**exploring) if exploring else None
     search = bilevel.BilevelSearch(net, k, exploration, alpha_l2=_ALPHA_L2)
     # Adam's update hides the gradient; plain SGD shows it.
