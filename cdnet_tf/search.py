@@ -109,7 +109,9 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
     )
     w_rate, alpha_rate = (schedules.by_epoch(r, epochs, steps) for r in rates)
     w_optimizer = optimizers.CoupledSGD(w_rate, _MOMENTUM.value, _W_L2.value)
-    alpha_optimizer = tf.keras.optimizers.legacy.Adam(alpha_rate, beta_1=0.5)
+    alpha_optimizer = optimizers.LateAdam(
+        alpha_rate, beta_1=0.5, start=exploration.first_alpha_step
+    )
     search.compile(*map(optimizers.for_policy, (w_optimizer, alpha_optimizer)))
     return search
 

@@ -267,7 +267,9 @@ def test_uniform_warmup_freezes_alpha_to_the_bit():
 
 
 def test_first_step_after_a_long_warmup_is_no_leap():
-    search = _search(alpha_optimizer=_adam(), kind="uniform_warmup", warmup_steps=1000)
+    adam = optimizers.LateAdam(3e-4, beta_1=0.5, start=1000)
+    search = _search(alpha_optimizer=adam, kind="uniform_warmup", warmup_steps=1000)
+    assert search.exploration.first_alpha_step == 1000
     search.alpha_optimizer.iterations.assign(1000)
     start = search.net.alpha.numpy()
     search.train_step(_DATA)

@@ -91,3 +91,18 @@ def test_loss_scaling_is_for_float16(policy, scaled):
     assert (wrapped is optimizer) != scaled
     assert hasattr(wrapped, "get_scaled_loss") == scaled
     assert getattr(wrapped, "inner_optimizer", optimizer) is optimizer
+
+
+def test_late_adam_is_adam_counted_from_its_start():
+    plain, late = tf.Variable([1.0, -2.0]), tf.Variable([1.0, -2.0])
+    adam = tf.keras.optimizers.legacy.Adam(0.1, 0.5)
+    late_adam = optimizers.LateAdam(0.1, 0.5, start=300)
+    for _ in range(300):
+        late_adam.apply_gradients([(tf.zeros(2), late)])
+    np.testing.assert_array_equal(late, [1.0, -2.0])
+    for gradient in ([0.3, -4.0], [1.0, 0.5], [-2.0, 0.1]):
+        adam.apply_gradients([(tf.constant(gradient), plain)])
+        late_adam.apply_gradients([(tf.constant(gradient), late)])
+        np.testing.assert_allclose(late, plain, rtol=1e-5)
+    again = optimizers.LateAdam.from_config(late_adam.get_config())
+    assert again.start == 300

@@ -72,8 +72,10 @@ def test_alpha_is_small_noise_and_no_weight(trained):
 
 def test_seed_gives_weights_and_alpha():
     first, again, other = (_supernet(genotype.CS, seed=s) for s in (3, 3, 4))
-    for a, b in zip(first.variables, again.variables):
-        np.testing.assert_array_equal(a, b, err_msg=a.name)
+    for one, two in zip(first.blocks, again.blocks):
+        for a, b in zip(one.variables, two.variables):
+            np.testing.assert_array_equal(a, b, err_msg=a.name)
+    np.testing.assert_array_equal(first.alpha, again.alpha)
     for a, c in zip(first.blocks, other.blocks):
         assert (a.first.body_rows.numpy() != c.first.body_rows.numpy()).any()
     assert (first.alpha.numpy() != other.alpha.numpy()).all()

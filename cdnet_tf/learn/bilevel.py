@@ -49,8 +49,13 @@ class Exploration:
         )
         if self.kind == "uniform_warmup":
             return tf.where(self.warming_up(step), uniform, log_p)
-        left = 1 - tf.cast(step, tf.float32) / self.total_steps
+        left = tf.maximum(0.0, 1 - tf.cast(step, tf.float32) / self.total_steps)
         return log_p - self.temperature * left * tf.math.log(-tf.math.log(uniform))
+
+    @property
+    def first_alpha_step(self) -> int:
+        """The first step in which alpha learns."""
+        return self.warmup_steps if self.kind == "uniform_warmup" else 0
 
     def warming_up(self, step: Tensor) -> Tensor:
         return step < self.warmup_steps
@@ -195,10 +200,14 @@ class BilevelSearch(tf.keras.Model):
             [(gradient, self.net.alpha)], experimental_aggregate_gradients=False
         )
         self.means["alpha_loss"].update_state(loss)
-        for metric, norm in zip(
-            self.gradient_norms, tf.unstack(tf.norm(gradient, axis=1))
+        norms = tf.norm(gradient, axis=1)
+        # A step that loss scaling will skip (float16) must not spoil the epoch's mean.
+        finite = tf.cast(tf.math.is_finite(norms), tf.float32)
+        norms = tf.math.multiply_no_nan(norms, finite)
+        for metric, norm, weight in zip(
+            self.gradient_norms, tf.unstack(norms), tf.unstack(finite)
         ):
-            metric.update_state(norm)
+            metric.update_state(norm, weight)
 
     def _alpha_gradient(self, images, labels, chosen):
         """This replica's share of the loss on D_val and its gradient, (6, n)."""

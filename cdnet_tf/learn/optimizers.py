@@ -45,6 +45,46 @@ class CoupledSGD(tf.keras.optimizers.legacy.SGD):
         return {**super().get_config(), "l2": self.l2}
 
 
+@tf.keras.utils.register_keras_serializable(package="cdnet_tf")
+class LateAdam(tf.keras.optimizers.legacy.Adam):
+    """Adam whose moments begin to fill at step `start`.
+
+    Before it, gradients must be zero (alpha during a warm-up). Plain Adam's correction
+    of the empty moments would have worn off by then, and its first real steps would be
+    a dozen times too long.
+
+    Args:
+      learning_rate, beta_1, beta_2: as Adam's; a schedule counts from step 0.
+      start: the first step with a gradient.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        start=0,
+        name="LateAdam",
+        **options,
+    ) -> None:
+        super().__init__(learning_rate, beta_1, beta_2, name=name, **options)
+        self.start = start
+
+    def _prepare_local(self, var_device, var_dtype, apply_state) -> None:
+        super()._prepare_local(var_device, var_dtype, apply_state)
+        state = apply_state[(var_device, var_dtype)]
+        step = tf.cast(tf.maximum(self.iterations + 1 - self.start, 1), var_dtype)
+        power_1, power_2 = state["beta_1_t"] ** step, state["beta_2_t"] ** step
+        state.update(
+            lr=state["lr_t"] * tf.sqrt(1 - power_2) / (1 - power_1),
+            beta_1_power=power_1,
+            beta_2_power=power_2,
+        )
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "start": self.start}
+
+
 def for_policy(
     optimizer: tf.keras.optimizers.legacy.Optimizer,
 ) -> tf.keras.optimizers.legacy.Optimizer:

@@ -106,6 +106,8 @@ class Bank(tf.keras.layers.Layer):
         count = tf.gather(tf.cast(self._num_lites, tf.int32), row) * present
         where = tf.range(row, row + present), tf.range(first, first + count)
         body, lites = map(tf.gather, (self.body_rows, self.lite_rows), where)
+        if not learn_weights:
+            body, lites = tf.stop_gradient(body), tf.stop_gradient(lites)
         if not training:
             moving = map(tf.gather, (self.body_statistics, self.lite_statistics), where)
             return functions.infer(index, x, body, lites, self.c_out, *moving)

@@ -26,7 +26,8 @@ class Supernet(tf.keras.Model):
       input_shape: height and width divisible by 16, 3.
       width_multiplier: see `networks.scaled_channels`.
       dropout: rate before the triplet feature.
-      seed: of the initial weights and alpha.
+      seed: of the branches' initial weights and alpha; stem, DownSamples and neck are
+        initialised from Keras' global seed.
 
     Attributes:
       alpha: architecture parameters, (6, n); N(0, 1e-3), because the paper's top-k
