@@ -49,15 +49,6 @@ def test_flip_alone(probability):
     np.testing.assert_array_equal(flipped, expected)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_normalise_against_numpy(dtype):
-    images = _noise(2).astype(dtype)
-    normalised = augment.normalise(images).numpy()
-    expected = (images / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(normalised, expected, atol=1e-5)
-    assert normalised.dtype == np.float32
-
-
 def test_erased_rectangles():
     height, width = 128, 64
     images = np.ones((400, height, width, 3), np.float32)

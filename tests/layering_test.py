@@ -50,10 +50,10 @@ _LAYERS = (
     (_RETRIEVAL, (_RETRIEVAL,), "numpy tensorflow"),
     (
         "cdnet_tf/deploy/quantize.py",
-        (_DEPLOY, _NN),
+        (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"),
         "numpy tensorflow tensorflow_model_optimization",
     ),
-    (_DEPLOY, (_DEPLOY, _NN), "numpy tensorflow"),
+    (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
     ("tools/*.py", *_PROGRAM),
     (

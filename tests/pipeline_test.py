@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cdnet_tf.data import augment, datasets, pipeline
+from cdnet_tf.data import datasets, pipeline, preprocess
 
 _SIZE = {"height": 16, "width": 8, "pad": 1}
 _BATCH = {"identities_per_batch": 2, "images_per_id": 2, "seed": 3}
@@ -47,7 +47,7 @@ def _noise(height, width):
 
 def _colours(batch):
     """Reads (identity, number) of each image off its colour, black borders aside."""
-    std, mean = np.array(augment.IMAGENET_STD), np.array(augment.IMAGENET_MEAN)
+    std, mean = np.array(preprocess.IMAGENET_STD), np.array(preprocess.IMAGENET_MEAN)
     pixels = np.round((batch * std + mean) * 255).reshape(len(batch), -1, 3)
     # Erased pixels show the mean, black ones 0; neither has 100 in the last channel.
     shown = [image[np.abs(image[:, 2] - 100) < 4] for image in pixels]
@@ -57,27 +57,6 @@ def _colours(batch):
 
 def _equal(first, second):
     tf.nest.map_structure(np.testing.assert_array_equal, first, second)
-
-
-def test_decodes_as_pillow_does():
-    jpeg = _jpeg(_noise(16, 8), quality=90)
-    decoded = pipeline.decode_and_resize(jpeg, 16, 8)
-    assert decoded.dtype == tf.uint8
-    np.testing.assert_array_equal(decoded, Image.open(io.BytesIO(jpeg)))
-
-
-def test_resizes_with_antialiasing():
-    # Halving by the antialiased triangle: weights 1 3 3 1 over 8 along each side.
-    image = np.repeat(_noise(12, 6)[..., :1], 3, axis=2)
-    jpeg = _jpeg(image, quality=100)
-    weights = np.array([1, 3, 3, 1]) / 8
-    source = np.array(Image.open(io.BytesIO(jpeg)))[..., 0]
-    # The middle column, borders aside, where the triangle is cut off.
-    actual = pipeline.decode_and_resize(jpeg, 6, 3)[1:-1, 1, 0]
-    expected = [
-        weights @ source[row - 1 : row + 3, 1:5] @ weights for row in (2, 4, 6, 8)
-    ]
-    np.testing.assert_allclose(actual, expected, atol=0.51)
 
 
 @pytest.mark.parametrize("cache_bytes", [None, 0])

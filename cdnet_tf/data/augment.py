@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from cdnet_tf.data import preprocess
 
 _ERASE_ATTEMPTS = 10
 
@@ -24,25 +23,11 @@ def augment_batch(images: tf.Tensor, seed: tf.Tensor, pad: int = 10) -> tf.Tenso
       pad: black pixels added on each side before the crop; 10 at 256x128.
 
     Returns:
-      float32 of the same shape, normalised as by `normalise`.
+      float32 of the same shape, normalised as by `preprocess.normalise`.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     images = flip_and_crop(images, seeds[0], pad)
-    return random_erase(normalise(images), seeds[1])
-
-
-def normalise(images: tf.Tensor) -> tf.Tensor:
-    """Maps RGB from 0..255 to zero mean and unit deviation over ImageNet.
-
-    Args:
-      images: (..., 3) uint8, or float on the same 0..255 scale.
-
-    Returns:
-      float32 (..., 3), about -2.2..2.7.
-    """
-    scale = [1.0 / (255.0 * std) for std in IMAGENET_STD]
-    shift = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD)]
-    return tf.cast(images, tf.float32) * scale + shift
+    return random_erase(preprocess.normalise(images), seeds[1])
 
 
 def flip_and_crop(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from cdnet_tf.data import augment, datasets, sampling
+from cdnet_tf.data import augment, datasets, preprocess, sampling
 
 _FILL_BATCH = 64
 
@@ -116,13 +116,13 @@ def train_batches(
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), stream.steps, len(raw))
 
 
-def eval_batches(
-    paths: Sequence[str], height: int = 256, width: int = 128, batch_size: int = 64
+def image_batches(
+    paths: Sequence[str], height: int, width: int, batch_size: int = 64
 ) -> tf.data.Dataset:
     """Images in the order of `paths`, not augmented; the last batch may be smaller.
 
     Returns:
-      A dataset of (up to batch_size, height, width, 3) float32, normalised.
+      A dataset of (up to batch_size, height, width, 3) uint8, RGB.
 
     Raises:
       ValueError: unreadable images, all named.
@@ -130,30 +130,17 @@ def eval_batches(
     check_images(paths)
     dataset = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
     dataset = dataset.map(
-        lambda path: decode_and_resize(tf.io.read_file(path), height, width),
+        lambda path: preprocess.decode_and_resize(tf.io.read_file(path), height, width),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    return dataset.batch(batch_size).map(augment.normalise).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def decode_and_resize(jpeg: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Decodes a JPEG (or PNG) and resizes it, in training and in serving alike.
-
-    Bilinear with antialiasing, then rounded back to uint8: images larger than the
-    network's input lose no detail to aliasing, and a cached image takes a quarter of
-    the memory.
-
-    Args:
-      jpeg: scalar string, the file's bytes.
-      height, width: pixels.
-
-    Returns:
-      (height, width, 3) uint8, RGB.
-    """
-    # The faster transform, TensorFlow's default, departs from other decoders.
-    image = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
-    image = tf.image.resize(image, [height, width], antialias=True)
-    return tf.saturate_cast(tf.round(image), tf.uint8)
+def eval_batches(
+    paths: Sequence[str], height: int = 256, width: int = 128, batch_size: int = 64
+) -> tf.data.Dataset:
+    """`image_batches`, normalised to float32: what a float network takes."""
+    return image_batches(paths, height, width, batch_size).map(preprocess.normalise)
 
 
 def image_reader(
@@ -189,7 +176,7 @@ def image_reader(
     check_images(paths)
     files = tf.constant(paths)
     return lambda indices: tf.map_fn(
-        lambda path: decode_and_resize(tf.io.read_file(path), height, width),
+        lambda path: preprocess.decode_and_resize(tf.io.read_file(path), height, width),
         tf.gather(files, indices),
         fn_output_signature=tf.TensorSpec(shape, tf.uint8),
     )
@@ -275,7 +262,7 @@ def _batch(
 
 def _decode_all(paths: Sequence[str], height: int, width: int) -> np.ndarray:
     images = np.empty((len(paths), height, width, 3), np.uint8)
-    decode = functools.partial(decode_and_resize, height=height, width=width)
+    decode = functools.partial(preprocess.decode_and_resize, height=height, width=width)
     for indices, decoded in _decoded(paths, decode):
         images[indices] = decoded
     return images
