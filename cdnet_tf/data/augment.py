@@ -14,20 +14,23 @@ from cdnet_tf.data import preprocess
 _ERASE_ATTEMPTS = 10
 
 
-def augment_batch(images: tf.Tensor, seed: tf.Tensor, pad: int = 10) -> tf.Tensor:
+def augment_batch(
+    images: tf.Tensor, seed: tf.Tensor, pad: int = 10, erasing: float = 0.5
+) -> tf.Tensor:
     """Flips, pads and crops, normalises and erases: the recipe of training images.
 
     Args:
       images: (batch, height, width, 3) uint8 or float, RGB, 0..255.
       seed: (2,) integers.
       pad: black pixels added on each side before the crop; 10 at 256x128.
+      erasing: probability of Random Erasing, 0..1.
 
     Returns:
       float32 of the same shape, normalised as by `preprocess.normalise`.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
     images = flip_and_crop(images, seeds[0], pad)
-    return random_erase(preprocess.normalise(images), seeds[1])
+    return random_erase(preprocess.normalise(images), seeds[1], erasing)
 
 
 def flip_and_crop(

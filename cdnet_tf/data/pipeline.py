@@ -101,8 +101,13 @@ def train_batches(
     width: int = 128,
     pad: int = 10,
     cache_bytes: int | None = None,
+    erasing: float = 0.5,
 ) -> Batches:
-    """Batches of the retraining, (images, labels); arguments as `search_batches`."""
+    """Batches of the retraining, (images, labels).
+
+    Args as of `search_batches`, and:
+      erasing: probability of Random Erasing, 0..1.
+    """
     labels, raw = datasets.to_labels(images.identities)
     everything = np.arange(len(labels))
     stream = _Stream(everything, labels, identities_per_batch, images_per_id, seed)
@@ -110,7 +115,7 @@ def train_batches(
     dataset = tf.data.Dataset.range(
         first_epoch * stream.steps, epochs * stream.steps
     ).map(
-        functools.partial(_batch, stream=stream, read=read, pad=pad),
+        functools.partial(_batch, stream=stream, read=read, pad=pad, erasing=erasing),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), stream.steps, len(raw))
@@ -248,6 +253,7 @@ def _batch(
     stream: _Stream,
     read: Callable[[tf.Tensor], tf.Tensor],
     pad: int,
+    erasing: float = 0.5,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Assembles and augments the batch of a step, counted from the run's start."""
     indices, labels = tf.numpy_function(
@@ -257,7 +263,7 @@ def _batch(
     labels = tf.ensure_shape(labels, [stream.batch_size])
     seed = tf.constant(stream.seed, tf.int64)
     seed = tf.random.experimental.stateless_fold_in(seed, step)
-    return augment.augment_batch(read(indices), seed, pad), labels
+    return augment.augment_batch(read(indices), seed, pad, erasing), labels
 
 
 def _decode_all(paths: Sequence[str], height: int, width: int) -> np.ndarray:

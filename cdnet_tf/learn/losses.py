@@ -22,13 +22,18 @@ class ReidLoss:
 
     Args:
       margin: of the triplet loss, in units of the Euclidean (not squared) distance.
+        None leaves the triplet loss out, as for classification.
       label_smoothing: of the softmax loss, 0 to 1.
     """
 
-    def __init__(self, margin: float = 0.3, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, margin: float | None = 0.3, label_smoothing: float = 0.0
+    ) -> None:
         self.margin = margin
         self._triplet = tfa.losses.TripletHardLoss(
-            margin, distance_metric="L2", reduction=tf.keras.losses.Reduction.NONE
+            margin or 0.0,
+            distance_metric="L2",
+            reduction=tf.keras.losses.Reduction.NONE,
         )
         self._softmax = tf.keras.losses.CategoricalCrossentropy(
             from_logits=True,
@@ -59,6 +64,8 @@ class ReidLoss:
         self, labels: Tensor, outputs: Mapping[str, Sequence[Tensor]]
     ) -> tuple[Tensor, Tensor]:
         """(triplet, softmax) summed over heads; `outputs` as a neck gives them."""
+        softmax = tf.add_n([self.softmax(labels, z) for z in outputs["logits"]])
+        if self.margin is None:
+            return tf.zeros_like(softmax), softmax
         triplet = [self.triplet(labels, f) for f in outputs["features"]]
-        softmax = [self.softmax(labels, z) for z in outputs["logits"]]
-        return tf.add_n(triplet), tf.add_n(softmax)
+        return tf.add_n(triplet), softmax

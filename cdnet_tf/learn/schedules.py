@@ -23,6 +23,16 @@ def multi_step(
     return lambda epoch: initial * factor ** sum(epoch >= m for m in milestones)
 
 
+def exponential(initial: float, factor: float) -> Callable[[int], float]:
+    """Multiplies by `factor` after every epoch."""
+    return lambda epoch: initial * factor**epoch
+
+
+def warmed_up(rate: Callable[[int], float], epochs: int) -> Callable[[int], float]:
+    """Begins `rate` with a ramp: 1/n, 2/n, ... of it in the first n epochs."""
+    return lambda epoch: rate(epoch) * min(1.0, (epoch + 1) / max(1, epochs))
+
+
 @tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 class ByEpoch(schedules.LearningRateSchedule):
     """A rate per epoch as Keras wants it, per step.

@@ -102,17 +102,18 @@ def lite_k(x: Tensor, kernel: int, name: str) -> Tensor:
     return x
 
 
-def fusion_gate(streams: list[Tensor], name: str) -> Tensor:
+def fusion_gate(streams: list[Tensor], name: str, reduction: int = 4) -> Tensor:
     """Sum of the streams, each weighted per channel by one shared gate.
 
     Args:
-      streams: tensors of one shape, (b, h, w, c), c divisible by 4.
+      streams: tensors of one shape, (b, h, w, c), c divisible by `reduction`.
       name: prefix of the layers' names.
+      reduction: c over the width of the gate's hidden layer.
     """
     channels = streams[0].shape[-1]
     reduce, expand = (
         layers.Conv2D(units, 1, kernel_initializer=CONV_INIT, name=f"{name}/{fc}")
-        for units, fc in ((channels // 4, "fc1"), (channels, "fc2"))
+        for units, fc in ((channels // reduction, "fc1"), (channels, "fc2"))
     )
     gated = []
     for i, stream in enumerate(streams, 1):
@@ -125,19 +126,28 @@ def fusion_gate(streams: list[Tensor], name: str) -> Tensor:
     return layers.Add(name=f"{name}/add")(gated)
 
 
-def cblock(x: Tensor, channels: int, kernels: tuple[int, ...], name: str) -> Tensor:
+def cblock(
+    x: Tensor,
+    channels: int,
+    kernels: tuple[int, ...],
+    name: str,
+    gate_reduction: int = 4,
+) -> Tensor:
     """CBlock (Fig. 2c): squeeze, two Lite streams, gate, restore, shortcut.
 
     Args:
       x: features, (b, h, w, c).
       channels: output channels, divisible by 16.
       kernels: receptive field of each stream. A single one gives the block of
-        CDNet_std (Table 7), which has no gate.
+        CDNet_std (Table 7), which has no gate; four that of OSNet.
       name: prefix of the layers' names.
+      gate_reduction: see `fusion_gate`.
     """
     h = relu(conv1x1_bn(x, channels // 4, f"{name}/squeeze"), f"{name}/squeeze/relu")
     streams = [lite_k(h, kernel, name) for kernel in kernels]
-    h = fusion_gate(streams, f"{name}/gate") if len(streams) > 1 else streams[0]
+    h = streams[0]
+    if len(streams) > 1:
+        h = fusion_gate(streams, f"{name}/gate", gate_reduction)
     h = conv1x1_bn(h, channels, f"{name}/restore")
     if x.shape[-1] != channels:
         x = conv1x1_bn(x, channels, f"{name}/shortcut")

@@ -83,31 +83,32 @@ def f_neck(
 ) -> Neck:
     """FNeck (Fig. 5, lower half): `parts` horizontal stripes of fmap2, top to bottom.
 
+    Where the height does not divide, as 16 by 3 in Table 5, neighbours share a row:
+    stripe i runs from floor(i h / p) up to ceil((i + 1) h / p).
+
     Args:
       fmap2: output of DownSample 2, (b, h, w, c).
-      parts: stripes, at least 1; h must be divisible by it.
+      parts: stripes, 1 to h.
       channels: width of each stripe's feature.
       num_classes: identities in training; None builds the embedding alone.
       dropout: rate before the triplet feature, 0 to 1.
       name: prefix of the layers' names.
 
     Raises:
-      ValueError: if the height does not divide into the stripes.
+      ValueError: if there are more stripes than rows.
     """
     height = fmap2.shape[1]
-    if height % parts:
+    if not 1 <= parts <= height:
         raise ValueError(
-            f"parts={parts} does not divide fmap2's height {height}; choose a divisor "
-            "or another input height."
+            f"parts={parts} is not in 1..{height}, the height of fmap2; choose fewer "
+            "parts or a taller input."
         )
     x = blocks.conv1x1(fmap2, channels, f"{name}/squeeze")
-    stripe = height // parts
     pooled = []
     for i in range(parts):
+        top, bottom = i * height // parts, height - -(-(i + 1) * height // parts)
         # Cropping, not slicing: quantisation-aware training refuses slicing lambdas.
-        crop = layers.Cropping2D(
-            ((i * stripe, height - (i + 1) * stripe), (0, 0)), name=f"{name}/crop{i}"
-        )(x)
+        crop = layers.Cropping2D(((top, bottom), (0, 0)), name=f"{name}/crop{i}")(x)
         pooled.append(layers.GlobalAveragePooling2D(name=f"{name}/local/pool{i}")(crop))
     local = pooled[0]
     if parts > 1:
@@ -145,3 +146,13 @@ def bn_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
     if not num_classes:
         return Neck(embedding, [], [])
     return Neck(embedding, [pooled], [_classifier(embedding, num_classes, name)])
+
+
+def fc_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
+    """OSNet's own head: Dense 512, BN, ReLU; both losses and retrieval after it."""
+    pooled = layers.GlobalAveragePooling2D(name=f"{name}/global/pool")(fmap3)
+    x = _dense(BRIDGE, f"{name}/fc")(pooled)
+    embedding = blocks.relu(blocks.batch_norm(x, f"{name}/bn"), f"{name}/relu")
+    if not num_classes:
+        return Neck(embedding, [], [])
+    return Neck(embedding, [embedding], [_classifier(embedding, num_classes, name)])

@@ -1,16 +1,22 @@
-"""Whole networks from a genotype: CNet, CDNet and their ablations."""
+"""Whole networks: of a genotype, the published ones, and the baselines beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
+from tensorflow import Tensor
+from tensorflow.keras import layers
 
 from cdnet_tf.nn import blocks, genotype, necks
 
 # Channels of the stem and of stages 1, 2 and 3 (Fig. 4).
 CHANNELS = (64, 256, 384, 512)
 LOCAL_CHANNELS = 128
-NAMES = ("cnet", "cdnet", "cdnet_std", "cdnet_v35")
-NECKS = ("fbl", "bl", "bn")
+PUBLISHED = ("cnet", "cdnet", "cdnet_std", "cdnet_v35")
+BASELINES = ("osnet", "mobilenet_v2")
+NAMES = PUBLISHED + BASELINES
+NECKS = ("fbl", "bl", "bn", "fc")
 
 
 def scaled_channels(width_multiplier: float) -> tuple[int, ...]:
@@ -46,13 +52,13 @@ def check_input_shape(input_shape: tuple[int, int, int], stem: str) -> None:
 
 
 def backbone(
-    images: tf.Tensor,
+    images: Tensor,
     found: genotype.Genotype,
     channels: tuple[int, ...] = CHANNELS,
     stem: str = "reid",
     single_stream: bool = False,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Stem, three stages of two blocks, DownSamples between them (Fig. 4).
+) -> tuple[Tensor, Tensor]:
+    """Stem, three stages of two CDBlocks, DownSamples between them (Fig. 4).
 
     Args:
       images: normalised RGB, (b, h, w, 3).
@@ -64,12 +70,67 @@ def backbone(
     Returns:
       fmap2 (b, h/16, w/16, channels[2]), fmap3 (b, h/16, w/16, channels[3]).
     """
+    return _stages(
+        images,
+        channels,
+        stem,
+        lambda x, i, width, name: blocks.cdblock(
+            x, width, found.layers[i], name, single_stream
+        ),
+    )
+
+
+def osnet(
+    images: Tensor, channels: tuple[int, ...] = CHANNELS, stem: str = "reid"
+) -> tuple[Tensor, Tensor]:
+    """OSNet (Zhou et al., ICCV 2019): four streams a block, a last conv 1x1.
+
+    CDNet's body with every block a CBlock of kernels 3, 5, 7 and 9, whose gate narrows
+    to a sixteenth. Arguments and results as of `backbone`.
+    """
+    fmap2, x = _stages(
+        images,
+        channels,
+        stem,
+        lambda x, _, width, name: blocks.cblock(
+            x, width, (3, 5, 7, 9), f"{name}/cblock1", gate_reduction=16
+        ),
+    )
+    x = blocks.conv1x1_bn(x, channels[3], "last")
+    return fmap2, blocks.relu(x, "last/relu")
+
+
+def mobilenet_v2(images: Tensor, width_multiplier: float) -> tuple[Tensor, Tensor]:
+    """MobileNetV2 as keras.applications has it; its own names, and 1280 channels out.
+
+    Returns:
+      fmap2 (b, h/16, w/16, c), fmap3 (b, h/32, w/32, c').
+    """
+    body = tf.keras.applications.MobileNetV2(
+        input_tensor=images,
+        alpha=width_multiplier,
+        include_top=False,
+        weights=None,
+    )
+    for layer in body.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            # Its own, 0.999, is for longer trainings than any of ours.
+            layer.momentum = blocks.BN_MOMENTUM
+    return body.get_layer("block_12_add").output, body.output
+
+
+def _stages(
+    images: Tensor,
+    channels: tuple[int, ...],
+    stem: str,
+    block: Callable[[Tensor, int, int, str], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Stem and six blocks, `block(x, index, channels, name)`; fmap2 and fmap3."""
     x = blocks.stem(images, channels[0], stem)
     fmap2 = None
-    for i, branch in enumerate(found.layers):
+    for i in range(6):
         stage = i // 2 + 1
-        name = f"stage{stage}/block{i + 1}"
-        x = blocks.cdblock(x, channels[stage], branch, name, single_stream)
+        x = block(x, i, channels[stage], f"stage{stage}/block{i + 1}")
         if i in (1, 3):
             x = fmap2 = blocks.downsample(x, f"downsample{stage}")
     return fmap2, x
@@ -79,63 +140,105 @@ def build(
     found: genotype.Genotype,
     input_shape: tuple[int, int, int] = (256, 128, 3),
     width_multiplier: float = 1.0,
-    neck: str = "fbl",
-    parts: int = 2,
-    num_classes: int | None = None,
-    dropout: float = 0.2,
     stem: str = "reid",
     single_stream: bool = False,
     name: str = "cdnet",
+    **neck_options,
 ) -> tf.keras.Model:
-    """Builds the network as one flat functional graph of stock layers.
+    """Builds the network of a genotype: one flat functional graph of stock layers.
 
     Args:
       found: the branch of each block.
       input_shape: height, width (divisible by 16; by 4 with the CIFAR stem), 3.
       width_multiplier: scales every width, embedding included; see
         `scaled_channels`.
-      neck: `fbl`, `bl` or `bn`.
+      stem: `reid` or `cifar`.
+      single_stream: CDNet_std's blocks: one stream, no gate.
+      name: the model's name.
+      **neck_options: see `add_neck`.
+
+    Raises:
+      ValueError: on an unknown neck or stem, or an input that does not divide.
+    """
+    check_input_shape(input_shape, stem)
+    channels = scaled_channels(width_multiplier)
+    images = tf.keras.Input(input_shape, name="images")
+    fmaps = backbone(images, found, channels, stem, single_stream)
+    return add_neck(images, fmaps, width_multiplier, name, **neck_options)
+
+
+def build_named(
+    name: str,
+    input_shape: tuple[int, int, int] = (256, 128, 3),
+    width_multiplier: float = 1.0,
+    stem: str = "reid",
+    **neck_options,
+) -> tf.keras.Model:
+    """Builds a published network or a baseline; arguments as of `build`.
+
+    Args:
+      name: one of `NAMES`.
+
+    Raises:
+      ValueError: if the name is unknown, or as `build`.
+    """
+    if name not in NAMES:
+        raise ValueError(f"network {name!r} is unknown; use one of {', '.join(NAMES)}.")
+    size: dict = {"input_shape": input_shape, "width_multiplier": width_multiplier}
+    if name in PUBLISHED:
+        single_stream = name == "cdnet_std"
+        found = genotype.load("cdnet" if single_stream else name)
+        options = {"stem": stem, "single_stream": single_stream, **neck_options}
+        return build(found, name=name, **size, **options)
+    check_input_shape(input_shape, stem)
+    images = tf.keras.Input(input_shape, name="images")
+    if name == "osnet":
+        fmaps = osnet(images, scaled_channels(width_multiplier), stem)
+    elif stem == "reid":
+        fmaps = mobilenet_v2(images, width_multiplier)
+    else:
+        raise ValueError(f"mobilenet_v2 has a stem of its own; leave out {stem!r}.")
+    return add_neck(images, fmaps, width_multiplier, name, **neck_options)
+
+
+def add_neck(
+    images: Tensor,
+    fmaps: tuple[Tensor, Tensor],
+    width_multiplier: float = 1.0,
+    name: str = "network",
+    neck: str = "fbl",
+    parts: int = 2,
+    num_classes: int | None = None,
+    dropout: float = 0.2,
+) -> tf.keras.Model:
+    """Sets a neck on feature maps.
+
+    Args:
+      images: the graph's input.
+      fmaps: fmap2 and fmap3.
+      width_multiplier: of the FNeck's 128 channels a stripe.
+      name: the model's name.
+      neck: one of `NECKS`: `fbl`, `bl` and `bn` of Table 6, or `fc`, OSNet's own.
       parts: stripes of the FNeck, 0 to 4 (Table 5); only for `fbl`.
       num_classes: None builds the inference network, images -> embedding. A number
         adds the training heads: the outputs are then a dict of `embedding`,
         `features` (for the triplet losses) and `logits` (for the softmax losses).
       dropout: rate before each triplet feature.
-      stem: `reid` or `cifar`.
-      single_stream: CDNet_std's blocks: one stream, no gate.
-      name: the model's name.
 
     Raises:
-      ValueError: on an unknown neck or stem, or an input that does not divide.
+      ValueError: on an unknown neck, or more stripes than fmap2 has rows.
     """
     if neck not in NECKS:
         raise ValueError(f"neck {neck!r} is unknown; use one of {', '.join(NECKS)}.")
-    check_input_shape(input_shape, stem)
-    channels = scaled_channels(width_multiplier)
-    images = tf.keras.Input(input_shape, name="images")
-    fmap2, fmap3 = backbone(images, found, channels, stem, single_stream)
+    fmap2, fmap3 = fmaps
     if neck == "fbl":
         local = max(16, round(LOCAL_CHANNELS * width_multiplier / 16) * 16)
         top = necks.fbl_neck(fmap2, fmap3, num_classes, parts, local, dropout)
     elif neck == "bl":
         top = necks.bl_neck(fmap3, num_classes, dropout)
-    else:
+    elif neck == "bn":
         top = necks.bn_neck(fmap3, num_classes)
+    else:
+        top = necks.fc_neck(fmap3, num_classes)
     outputs = top._asdict() if num_classes else top.embedding
     return tf.keras.Model(images, outputs, name=name)
-
-
-def build_named(name: str, **options) -> tf.keras.Model:
-    """Builds a published network, `cnet`, `cdnet`, `cdnet_std` or `cdnet_v35`.
-
-    Args:
-      name: one of `NAMES`.
-      **options: passed to `build`.
-
-    Raises:
-      ValueError: if the name is unknown.
-    """
-    if name not in NAMES:
-        raise ValueError(f"network {name!r} is unknown; use one of {', '.join(NAMES)}.")
-    single_stream = name == "cdnet_std"
-    found = genotype.load("cdnet" if single_stream else name)
-    return build(found, single_stream=single_stream, name=name, **options)

@@ -1,0 +1,65 @@
+"""What a training leaves behind: a row of numbers per epoch, and their curves."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+
+import tensorflow as tf
+from matplotlib.backends import backend_agg
+from matplotlib.figure import Figure
+
+
+class History(tf.keras.callbacks.Callback):
+    """history.csv: a row per epoch, counted from 1. Stand before the checkpoint.
+
+    A run that goes on drops the rows that will come again.
+
+    Args:
+      path: of the file.
+      first_epoch: at which the run begins; not 0 when resumed.
+    """
+
+    def __init__(self, path: pathlib.Path, first_epoch: int = 0) -> None:
+        super().__init__()
+        self._path = path
+        self._rows = read_history(path)[:first_epoch] if first_epoch else []
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        rate = self.model.optimizer.learning_rate
+        if callable(rate):
+            # Of the epoch's last step: the optimizer has counted on by one.
+            rate = rate(self.model.optimizer.iterations - 1)
+        row = {"epoch": epoch + 1, **logs, "learning_rate": float(rate)}
+        self._rows.append({name: float(value) for name, value in row.items()})
+        partial = self._path.with_name(self._path.name + ".part")
+        with open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+            writer.writerows(self._rows)
+        partial.replace(self._path)
+
+
+def read_history(path: pathlib.Path) -> list[dict[str, float]]:
+    """The rows of history.csv, in order; none without the file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def plot_history(path: pathlib.Path, rows: list[dict[str, float]]) -> None:
+    """Draws a panel for each column of the history, over the epochs, as PNG."""
+    names = [name for name in rows[0] if name != "epoch"]
+    figure = Figure(figsize=(3.2 * len(names), 3), layout="tight")
+    backend_agg.FigureCanvasAgg(figure)
+    for axis, name in zip(figure.subplots(1, len(names)), names):
+        axis.plot([row["epoch"] for row in rows], [row[name] for row in rows])
+        axis.set_title(name)
+        axis.set_xlabel("epoch")
+    partial = path.with_name(path.name + ".part")
+    figure.savefig(partial, format="png", dpi=80)
+    partial.replace(path)

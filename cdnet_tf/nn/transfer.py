@@ -1,0 +1,111 @@
+"""Weights from one network to another, layer by layer, by name and shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+# In a run directory: what a training and what a search leave.
+_IN_RUNS = ("model.keras", "derived.keras")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """What a network took from a file; names of layers.
+
+    Attributes:
+      taken: whose weights are now the file's.
+      missing: of the network, which the file does not have.
+      misshapen: of both, whose weights differ in shape.
+      unused: of the file, which the network does not have.
+    """
+
+    taken: list[str]
+    missing: list[str]
+    misshapen: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"took the weights of {len(self.taken)} layers"]
+        for name in ("missing", "misshapen", "unused"):
+            layers = getattr(self, name)
+            lines.append(f"{name} ({len(layers)}): {', '.join(layers) or 'none'}")
+        return "\n".join(lines)
+
+
+def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfer:
+    """Gives a network the weights of a file wherever a layer's name and shapes agree.
+
+    Args:
+      network: whose layers with weights are filled; heads are left out by passing the
+        network without them.
+      source: a .keras file, a run directory of a training or a search, or an .h5 file
+        of weights by layer name, as keras.applications offers them.
+
+    Raises:
+      FileNotFoundError: nothing is there.
+      ValueError: the file cannot be read, or no layer agrees.
+    """
+    found = _read(_locate(pathlib.Path(source)))
+    layers = [layer for layer in network.layers if layer.weights]
+    taken, missing, misshapen = [], [], []
+    for layer in layers:
+        values = found.get(layer.name)
+        if values is None:
+            missing.append(layer.name)
+        elif [value.shape for value in values] != [w.shape for w in layer.weights]:
+            misshapen.append(layer.name)
+        else:
+            layer.set_weights(values)
+            taken.append(layer.name)
+    if not taken:
+        raise ValueError(
+            f"{source} has no layer of the network's names and shapes (it has "
+            f"{', '.join(list(found)[:5])}, ...; the network {layers[0].name}, ...); "
+            "check that genotype, width_multiplier and file belong together."
+        )
+    names = {layer.name for layer in layers}
+    return Transfer(taken, missing, misshapen, [n for n in found if n not in names])
+
+
+def _locate(source: pathlib.Path) -> pathlib.Path:
+    if not source.is_dir():
+        if source.exists():
+            return source
+        raise FileNotFoundError(f"{source} does not exist; name a weight file or run.")
+    inside = [source / name for name in _IN_RUNS if (source / name).exists()]
+    if not inside:
+        raise FileNotFoundError(
+            f"{source} holds none of {', '.join(_IN_RUNS)}; name the directory of a "
+            "run that has ended, or a .keras or .h5 file."
+        )
+    return inside[0]
+
+
+def _read(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
+    """Weights by the name of their layer, in the layer's order."""
+    try:
+        if path.suffix == ".h5":
+            return _read_h5(path)
+        model = tf.keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); pass a .keras file or an .h5 file with "
+            "weights by layer name."
+        ) from error
+    return {each.name: each.get_weights() for each in model.layers if each.weights}
+
+
+def _read_h5(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
+    with h5py.File(path) as file:
+        group = file["model_weights"] if "model_weights" in file else file
+        names = [str(name, "utf-8") for name in map(bytes, group.attrs["layer_names"])]
+        weights = {
+            name: [group[name][w][()] for w in group[name].attrs["weight_names"]]
+            for name in names
+        }
+    return {name: values for name, values in weights.items() if values}
