@@ -10,6 +10,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
@@ -17,21 +18,51 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf.data import pipeline
-from cdnet_tf.learn import callbacks, losses, optimizers, schedules, training
-from cdnet_tf.nn import counting, genotype, networks
+from cdnet_tf.learn import (
+    callbacks,
+    losses,
+    optimizers,
+    schedules,
+    training,
+    training_log,
+)
+from cdnet_tf.nn import counting, genotype, networks, transfer
 from cdnet_tf.retrieval import ranking
 
 _GENOTYPE = flags.DEFINE_string(
     "genotype",
     "cdnet",
-    "A search's run directory, a genotype file, or a published name: "
+    "A search's run directory, a genotype file, or a name: "
     + ", ".join(networks.NAMES),
 )
-_NECK = flags.DEFINE_enum("neck", "fbl", networks.NECKS, "Neck (Table 6).")
+_STEM = flags.DEFINE_enum(
+    "stem", "reid", ["reid", "cifar"], "First convolution: 7x7 /2 and pool, or 3x3 /1."
+)
+_NECK = flags.DEFINE_enum(
+    "neck", "fbl", networks.NECKS, "Neck (Table 6); `fc` is OSNet's own."
+)
 _PARTS = flags.DEFINE_integer("parts", 2, "Stripes of the FNeck (Table 5).", 0, 4)
-_LR = flags.DEFINE_float("lr", 0.065, "Learning rate at the start.")
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    None,
+    "Weights to start from, heads excepted: a run directory, .keras, or .h5 by name.",
+)
+_LR = flags.DEFINE_float("lr", 0.065, "Peak learning rate.", 0.0)
+_SCHEDULE = flags.DEFINE_enum(
+    "schedule",
+    "multi_step",
+    ["multi_step", "cosine", "exponential"],
+    "How the learning rate falls, from epoch to epoch.",
+)
 _MILESTONES = flags.DEFINE_list(
-    "milestones", ["150", "225", "300"], "Epochs at which it falls to a tenth."
+    "milestones", ["150", "225", "300"], "Of multi_step: epochs at which it falls."
+)
+_LR_DECAY = flags.DEFINE_float(
+    "lr_decay", 0.1, "Factor at each milestone, or of exponential after each epoch."
+)
+_LR_END = flags.DEFINE_float("lr_end", 0.0, "Of cosine: rate at the end.", 0.0)
+_LR_WARMUP = flags.DEFINE_integer(
+    "lr_warmup_epochs", 0, "Epochs of a linear ramp at the start.", 0
 )
 _L2 = flags.DEFINE_float("l2", 5e-4, "L2 of all weights, coupled.", 0.0)
 _MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Of SGD.", 0.0, 1.0)
@@ -39,6 +70,15 @@ _MARGIN = flags.DEFINE_float("margin", 0.3, "Of the triplet loss.", 0.0)
 _DROPOUT = flags.DEFINE_float("dropout", 0.2, "Before triplet features.", 0.0, 1.0)
 _LABEL_SMOOTHING = flags.DEFINE_float(
     "label_smoothing", 0.0, "Of the softmax loss.", 0.0, 1.0
+)
+_ERASING = flags.DEFINE_float(
+    "random_erasing", 0.5, "Probability that a part of an image is erased.", 0.0, 1.0
+)
+_XLA = flags.DEFINE_boolean("xla", False, "Compile the step with XLA.")
+flags.register_validator(
+    "milestones",
+    lambda epochs: all(epoch.isdigit() for epoch in epochs),
+    "must be epochs, as in --milestones=150,225,300",
 )
 _REMEDY = "Most often the learning rate is too high: lower --lr."
 
@@ -53,15 +93,19 @@ def main(argv: list[str]) -> None:
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
-    batches = pipeline.train_batches(data.train, **run_flags.batch_options(first_epoch))
+    options = run_flags.batch_options(first_epoch)
+    batches = pipeline.train_batches(data.train, erasing=_ERASING.value, **options)
     with strategy.scope():
         model = _model(batches)
+        if _INIT_FROM.value and not first_epoch:
+            _take_weights(model, run_dir)
     _fit(model, batches, first_epoch, run_dir)
-    _write_results(model.embedder(), data, run_dir)
+    _write_results(model, data, run_dir)
 
 
 def _model(batches: pipeline.Batches) -> training.ReidTraining:
     options = {
+        "stem": _STEM.value,
         "input_shape": (run_flags.HEIGHT.value, run_flags.WIDTH.value, 3),
         "width_multiplier": run_flags.WIDTH_MULTIPLIER.value,
         "neck": _NECK.value,
@@ -75,11 +119,26 @@ def _model(batches: pipeline.Batches) -> training.ReidTraining:
         network = networks.build(genotype.load(_GENOTYPE.value), **options)
     loss = losses.ReidLoss(_MARGIN.value, _LABEL_SMOOTHING.value)
     model = training.ReidTraining(network, loss)
-    rate = schedules.multi_step(_LR.value, [int(epoch) for epoch in _MILESTONES.value])
+    rate = schedules.warmed_up(_rate(), _LR_WARMUP.value)
     rates = schedules.by_epoch(rate, run_flags.EPOCHS.value, batches.steps_per_epoch)
     optimizer = optimizers.CoupledSGD(rates, _MOMENTUM.value, _L2.value)
-    model.compile(optimizers.for_policy(optimizer))
+    model.compile(optimizers.for_policy(optimizer), _XLA.value)
     return model
+
+
+def _rate() -> Callable[[int], float]:
+    if _SCHEDULE.value == "cosine":
+        return schedules.cosine(run_flags.EPOCHS.value, _LR.value, _LR_END.value)
+    if _SCHEDULE.value == "exponential":
+        return schedules.exponential(_LR.value, _LR_DECAY.value)
+    milestones = [int(epoch) for epoch in _MILESTONES.value]
+    return schedules.multi_step(_LR.value, milestones, _LR_DECAY.value)
+
+
+def _take_weights(model: training.ReidTraining, run_dir: pathlib.Path) -> None:
+    report = transfer.take_weights(model.embedder(), _INIT_FROM.value)
+    run_flags.write_text(run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n")
+    print(f"From {_INIT_FROM.value}: {report}")
 
 
 def _fit(model, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
@@ -101,16 +160,21 @@ def _fit(model, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
             tf.keras.callbacks.TensorBoard(
                 str(run_dir / "tensorboard"), write_graph=False
             ),
+            training_log.History(run_dir / "history.csv", first_epoch),
             checkpoint,
         ],
     )
 
 
-def _write_results(network: tf.keras.Model, data, run_dir: pathlib.Path) -> None:
-    """Writes model.keras and, last, evaluation.json."""
-    partial = run_dir / "model.part.keras"
-    network.save(partial)
-    partial.replace(run_dir / "model.keras")
+def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) -> None:
+    """Writes networks, curves and, last, evaluation.json."""
+    network = model.embedder()
+    for name, part in (("model", network), ("heads", model.heads())):
+        partial = run_dir / f"{name}.part.keras"
+        part.save(partial)
+        partial.replace(run_dir / f"{name}.keras")
+    rows = training_log.read_history(run_dir / "history.csv")
+    training_log.plot_history(run_dir / "curves.png", rows)
     scores = ranking.evaluate(
         _embed(network, data.query),
         data.query,

@@ -28,9 +28,16 @@ class ReidTraining(tf.keras.Model):
         self.means = {name: tf.keras.metrics.Mean(name) for name in names}
         self.built = True
 
-    def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer) -> None:
-        """Sets the optimizer; its slots are made here, for checkpoints to find."""
-        super().compile(optimizer=optimizer)
+    def compile(
+        self, optimizer: tf.keras.optimizers.legacy.Optimizer, xla: bool = False
+    ) -> None:
+        """Sets the optimizer; its slots are made here, for checkpoints to find.
+
+        Args:
+          optimizer: with or without loss scaling.
+          xla: compile the step with XLA.
+        """
+        super().compile(optimizer=optimizer, jit_compile=xla)
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         inner._create_all_weights(self.network.trainable_variables)
 
@@ -42,9 +49,25 @@ class ReidTraining(tf.keras.Model):
         return self.network(images, training=training)
 
     def embedder(self) -> tf.keras.Model:
-        """The inference network, images -> embedding, sharing these weights."""
+        """The inference network, images -> embedding, sharing these weights.
+
+        Trained in 16 bits it is a copy in float32, for any runtime.
+        """
         embedding = self.network.output["embedding"]
-        return tf.keras.Model(self.network.input, embedding, name=self.network.name)
+        model = tf.keras.Model(self.network.input, embedding, name=self.network.name)
+        if tf.keras.mixed_precision.global_policy().name == "float32":
+            return model
+        copy = tf.keras.models.clone_model(model, clone_function=_in_float32)
+        copy.set_weights(model.get_weights())
+        return copy
+
+    def heads(self) -> tf.keras.Model:
+        """The training heads, features of the triplet losses -> logits; shared weights.
+
+        With `embedder` they are the whole network, Dropout excepted.
+        """
+        outputs = self.network.output
+        return tf.keras.Model(outputs["features"], outputs["logits"], name="heads")
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data) -> dict[str, tf.Tensor]:
@@ -69,3 +92,7 @@ class ReidTraining(tf.keras.Model):
         for mean, value in zip(self.metrics, values):
             mean.update_state(value)
         return {name: mean.result() for name, mean in self.means.items()}
+
+
+def _in_float32(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
