@@ -1,0 +1,248 @@
+"""Every kind of file gives the embeddings of the Keras network it was made from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.keras import layers
+
+from cdnet_tf.deploy import runners
+
+_HEIGHT, _WIDTH, _DIMENSIONS = 16, 8, 12
+_MEAN = np.array([0.485, 0.456, 0.406]) * 255
+_STD = np.array([0.229, 0.224, 0.225]) * 255
+
+# Of the largest embedding value; integers have 8 bits, and one for rounding.
+_FLOAT, _HALF, _INTEGER = 1e-5, 5e-3, 5e-2
+_FILES = {
+    "model.keras": ("keras", False, _FLOAT),
+    "half.keras": ("keras", False, _HALF),
+    "normalised": ("savedmodel", False, _FLOAT),
+    "pixels": ("savedmodel", True, _FLOAT),
+    "free": ("savedmodel", True, _FLOAT),
+    "float32.tflite": ("tflite", False, _FLOAT),
+    "batch1.tflite": ("tflite", False, _FLOAT),
+    "batch4.tflite": ("tflite", False, _FLOAT),
+    "nchw.tflite": ("tflite", False, _FLOAT),
+    "float16.tflite": ("tflite", False, _HALF),
+    "dynamic.tflite": ("tflite", False, _INTEGER),
+    "int8.tflite": ("tflite", False, _INTEGER),
+    "int8_nchw.tflite": ("tflite", False, _INTEGER),
+    "uint8.tflite": ("tflite", True, _INTEGER),
+}
+
+
+def _network(dtype="float32"):
+    """Conv, pool and Dense: a network in which left, right, top and colours matter."""
+    tf.keras.utils.set_random_seed(0)
+    images = tf.keras.Input((_HEIGHT, _WIDTH, 3))
+    x = layers.Conv2D(8, 3, 2, activation="relu", dtype=dtype)(images)
+    x = layers.Dense(_DIMENSIONS, dtype=dtype)(layers.Flatten(dtype=dtype)(x))
+    return tf.keras.Model(images, x)
+
+
+def _normalised(images):
+    return ((images - _MEAN) / _STD).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def images():
+    # Blocks of one colour, not noise: networks see structure, and so do the ranges.
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (7, 4, 2, 3), np.uint8)
+    return blocks.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@pytest.fixture(scope="module")
+def expected(images):
+    return _network().predict(_normalised(images), verbose=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, images):
+    """All the files of `_FILES`, written once."""
+    folder = tmp_path_factory.mktemp("files")
+    network = _network()
+    network.save(folder / "model.keras")
+    _network("mixed_float16").save(folder / "half.keras")
+    _save_saved_models(folder, network)
+    _save_tflite(folder, network, images)
+    return folder
+
+
+def _save_saved_models(folder, network):
+    def embed_pixels(pixels):
+        pixels = tf.image.resize(tf.cast(pixels, tf.float32), (_HEIGHT, _WIDTH))
+        return {"embeddings": network((pixels - _MEAN) / _STD)}
+
+    fixed = None, _HEIGHT, _WIDTH, 3
+    for name, function, shape, dtype in (
+        ("normalised", network, fixed, tf.float32),
+        ("pixels", embed_pixels, fixed, tf.uint8),
+        ("free", embed_pixels, (None, None, None, 3), tf.float32),
+    ):
+        module = tf.Module()
+        module.network = network
+        signature = tf.function(function).get_concrete_function(
+            tf.TensorSpec(shape, dtype, name="images")
+        )
+        tf.saved_model.save(module, str(folder / name), signature)
+    _record_size(folder / "free", _HEIGHT, _WIDTH)
+
+
+def _record_size(folder, height, width):
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    text = json.dumps({"height": height, "width": width})
+    (folder / runners.SIZE_RECORD).write_text(text)
+
+
+def _save_tflite(folder, network, images):
+    def channels_first(batch):
+        image = tf.keras.Input((3, _HEIGHT, _WIDTH), batch)
+        return tf.keras.Model(image, network(layers.Permute((2, 3, 1))(image)))
+
+    def of_pixels():
+        image = tf.keras.Input((_HEIGHT, _WIDTH, 3), 1)
+        scaled = layers.Normalization(mean=_MEAN, variance=_STD**2)(image)
+        return tf.keras.Model(image, network(scaled))
+
+    def batch_of(batch):
+        image = tf.keras.Input((_HEIGHT, _WIDTH, 3), batch)
+        return tf.keras.Model(image, network(image))
+
+    values = _normalised(images)
+    _convert(folder / "float32.tflite", network)
+    _convert(folder / "batch1.tflite", batch_of(1))
+    _convert(folder / "batch4.tflite", batch_of(4))
+    _convert(folder / "nchw.tflite", channels_first(1))
+    _convert(folder / "float16.tflite", network, half=True)
+    _convert(folder / "dynamic.tflite", network, small=True)
+    _convert(folder / "int8.tflite", batch_of(1), values, tf.int8)
+    turned = values.transpose(0, 3, 1, 2)
+    _convert(folder / "int8_nchw.tflite", channels_first(None), turned, tf.int8)
+    pixels = images.astype(np.float32)
+    _convert(folder / "uint8.tflite", of_pixels(), pixels, tf.uint8)
+
+
+def _convert(path, network, samples=None, integer=None, half=False, small=False):
+    converter = tf.lite.TFLiteConverter.from_keras_model(network)
+    if half or small or integer:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if half:
+        converter.target_spec.supported_types = [tf.float16]
+    if integer:
+        converter.representative_dataset = lambda: ([s[None]] for s in samples)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = integer
+        converter.inference_output_type = integer
+    path.write_bytes(converter.convert())
+
+
+def _difference(embeddings, expected):
+    return np.abs(embeddings - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_file_gives_the_networks_embeddings(folder, name, images, expected):
+    kind, pixels, tolerance = _FILES[name]
+    runner = runners.open_model(folder / name)
+    assert (runner.kind, runner.pixels) == (kind, pixels)
+    assert (runner.height, runner.width) == (_HEIGHT, _WIDTH)
+    assert runner.dimensions == _DIMENSIONS
+    embeddings = runner.embed(images)
+    assert embeddings.dtype == np.float32
+    assert _difference(embeddings, expected) < tolerance
+    # Far from what other images, or the same ones mirrored, would give.
+    assert _difference(embeddings[::-1], expected) > 4 * _INTEGER
+    assert _difference(runner.embed(images[:, :, ::-1]), expected) > 4 * _INTEGER
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_batches_of_any_size_agree(folder, name, images):
+    runner = runners.open_model(folder / name, num_threads=2)
+    whole = runner.embed(images)
+    parts = [runner.embed(images[start : start + 3]) for start in (0, 3, 6)]
+    # Integers are equal; a float sum may be taken in another order.
+    assert _difference(np.concatenate(parts), whole) < min(_FILES[name][2], _HALF)
+    assert runner.embed(images[:0]).shape == (0, _DIMENSIONS)
+
+
+def test_int8_steps_are_those_of_the_file(folder, images):
+    # An embedding of an int8 file is (q - zero point) * scale, q a whole number.
+    details = tf.lite.Interpreter(str(folder / "int8.tflite")).get_output_details()[0]
+    scale, zero_point = details["quantization"]
+    q = runners.open_model(folder / "int8.tflite").embed(images) / scale + zero_point
+    np.testing.assert_allclose(q, np.round(q), atol=1e-3)
+    assert -128 <= q.min() < q.max() <= 127
+
+
+def test_free_size_is_asked_recorded_or_usual(folder, tmp_path, images):
+    assert runners.open_model(folder / "free", input_size=(32, 16)).height == 32
+    (tmp_path / "silent").mkdir()
+    for file in ("saved_model.pb", "variables"):
+        (tmp_path / "silent" / file).symlink_to(folder / "free" / file)
+    runner = runners.open_model(tmp_path / "silent")
+    assert (runner.height, runner.width) == (256, 128)
+    _record_size(tmp_path / "silent", 64, 32)
+    assert runners.open_model(tmp_path / "silent").width == 32
+
+
+def test_fixed_size_is_not_changed(folder):
+    with pytest.raises(ValueError, match="takes images of 16x8, not 32x16"):
+        runners.open_model(folder / "model.keras", input_size=(32, 16))
+
+
+def test_images_of_another_size_or_type_are_refused(folder, images):
+    runner = runners.open_model(folder / "model.keras")
+    with pytest.raises(ValueError, match=r"model.keras was given uint8 .*\(n, 16, 8,"):
+        runner.embed(images[:, :8])
+    with pytest.raises(ValueError, match="given float32"):
+        runner.embed(_normalised(images))
+
+
+def test_missing_unknown_and_broken_files_are_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.keras does not exist"):
+        runners.open_model(tmp_path / "none.keras")
+    with pytest.raises(ValueError, match="is a directory without a saved_model.pb"):
+        runners.open_model(tmp_path)
+    for name, message in (
+        ("a.h5", "a.h5 is none of the kinds"),
+        ("a.keras", r"a.keras cannot be read \(.*TensorFlow"),
+        ("a.tflite", r"a.tflite cannot be read \(.*TensorFlow"),
+    ):
+        (tmp_path / name).write_bytes(b"not a network" * 9)
+        with pytest.raises(ValueError, match=message):
+            runners.open_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "shape, heads, message",
+    [
+        ((16, 8, 1), 1, r"input of shape \(None, 16, 8, 1\)"),
+        ((16, 3), 1, r"input of shape \(None, 16, 3\)"),
+        ((16, 8, 3), 2, "has 2 outputs, and an embedding network has one"),
+    ],
+)
+def test_other_networks_are_refused(tmp_path, shape, heads, message):
+    image = tf.keras.Input(shape)
+    x = layers.Flatten()(image)
+    outputs = [layers.Dense(3, name=f"head{i}")(x) for i in range(heads)]
+    tf.keras.Model(image, outputs).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=message):
+        runners.open_model(tmp_path / "model.keras")
+
+
+def test_feature_maps_are_no_embedding(tmp_path):
+    image = tf.keras.Input((16, 8, 3))
+    tf.keras.Model(image, layers.ReLU()(image)).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"output of shape \(None, 16, 8, 3\)"):
+        runners.open_model(tmp_path / "model.keras")
+
+
+def test_saved_model_needs_its_signature(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match=r"no signature serving_default, only \[\]"):
+        runners.open_model(tmp_path / "empty")
