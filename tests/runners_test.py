@@ -11,6 +11,9 @@ from tensorflow.keras import layers
 
 from cdnet_tf.deploy import runners
 
+# The converter says so of every float network, whose ranges come from samples here.
+pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+
 _HEIGHT, _WIDTH, _DIMENSIONS = 16, 8, 12
 _MEAN = np.array([0.485, 0.456, 0.406]) * 255
 _STD = np.array([0.229, 0.224, 0.225]) * 255

@@ -228,10 +228,10 @@ class _Input:
 
     @classmethod
     def of(cls, path: pathlib.Path, shape: Sequence[int | None], dtype) -> _Input:
-        sides = [None if side in (None, -1) else int(side) for side in shape]
+        sides = _sides(shape)
         if len(sides) != 4 or 3 not in (sides[1], sides[3]):
             raise ValueError(
-                f"{path} takes an input of shape {tuple(sides)}; RGB images are "
+                f"{path} takes an input of shape {sides}; RGB images are "
                 "(batch, height, width, 3) or (batch, 3, height, width)."
             )
         if dtype not in (np.float32, np.float16, np.int8, np.uint8):
@@ -270,8 +270,8 @@ class _Input:
                 f"{self.path} takes images of {self.size[0]}x{self.size[1]}, not "
                 f"{input_size[0]}x{input_size[1]}; leave the size out."
             )
-        size = self.size or input_size or _USUAL_SIZE
-        return Runner(self.path, kind, *size, dimensions, self.pixels, run)
+        height, width = self.size or input_size or _USUAL_SIZE
+        return Runner(self.path, kind, height, width, dimensions, self.pixels, run)
 
 
 def _read(path: pathlib.Path, read: Callable[[], Any]) -> Any:
@@ -295,10 +295,15 @@ def _one(path: pathlib.Path, what: str, tensors: Sequence) -> Any:
 
 
 def _dimensions(path: pathlib.Path, shape: Sequence[int | None]) -> int:
-    sides = tuple(None if side in (None, -1) else int(side) for side in shape)
+    sides = _sides(shape)
     if len(sides) != 2 or sides[1] is None:
         raise ValueError(
             f"{path} gives an output of shape {sides}; embeddings are (batch, "
             "dimensions), the dimensions known."
         )
     return sides[1]
+
+
+def _sides(shape: Sequence[int | None]) -> tuple[int | None, ...]:
+    """Free sides are None in Keras and -1 in TFLite."""
+    return tuple(None if side is None or side < 0 else int(side) for side in shape)
