@@ -1,0 +1,189 @@
+"""Pictures of a retrieval: ranked lists, CMC curves and activation maps (Fig. 6).
+
+Drawn without `pyplot`, which keeps state of its own and may look for a display.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+
+RIGHT, WRONG = (30, 150, 60), (215, 40, 40)
+_PAPER, _INK = (255, 255, 255), (0, 0, 0)
+_FRAME = 3  # pixels
+_GAP = 6
+_LINE = 14  # a line of text
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ranked:
+    """A query and the head of its ranking; the three sequences run in step.
+
+    Attributes:
+      query: image file.
+      gallery: k image files, nearest first.
+      distances: of each to the query.
+      right: whether each shows the query's identity.
+    """
+
+    query: str
+    gallery: Sequence[str]
+    distances: Sequence[float]
+    right: Sequence[bool]
+
+
+def ranked_lists(
+    path: str | os.PathLike,
+    rows: Sequence[Ranked],
+    height: int = 128,
+    width: int = 64,
+) -> None:
+    """Draws a row for each query: its image, then the images found, nearest first.
+
+    A green frame is a right one, a red frame a wrong one; below stand rank and
+    distance.
+
+    Args:
+      path: PNG to write.
+      rows: at least one query.
+      height, width: of each image as drawn, pixels.
+    """
+    grid = []
+    for row in rows:
+        cells = [_Cell(_read(row.query, height, width), "query")]
+        found = zip(row.gallery, row.distances, row.right)
+        for rank, (file, distance, right) in enumerate(found, 1):
+            image = _read(file, height, width)
+            colour = RIGHT if right else WRONG
+            cells.append(_Cell(image, f"{rank}   {distance:.2f}", colour))
+        grid.append(cells)
+    _save(path, _sheet(grid))
+
+
+def cmc_curve(
+    path: str | os.PathLike, curves: Mapping[str, Sequence[float] | np.ndarray]
+) -> None:
+    """Draws the cumulative matching characteristic.
+
+    Args:
+      path: PNG to write.
+      curves: label -> fraction of the queries, 0..1, with a match within rank 1, 2, ...
+    """
+    partial = _partial(path)
+    cmc_figure(curves).savefig(partial, format="png", dpi=100)
+    partial.replace(pathlib.Path(path))
+
+
+def cmc_figure(curves: Mapping[str, Sequence[float] | np.ndarray]) -> Figure:
+    """The figure that `cmc_curve` writes."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="rank", ylabel="queries with a match, %")
+    for label, curve in curves.items():
+        ranks = np.arange(1, len(curve) + 1)
+        axes.plot(ranks, 100 * np.asarray(curve), ".-", label=label)
+    axes.set_ylim(top=101)
+    axes.grid(alpha=0.4)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def activation_map(features: np.ndarray) -> np.ndarray:
+    """Says where a feature map is active, as in Fig. 6.
+
+    The paper does not say how its maps were made of many channels. Here a place counts
+    by the sum of its squared activations, which the strongest channels decide - those
+    that make up the embedding, too - and each map is stretched to 0..1, so that maps
+    compare in place and not in strength.
+
+    Args:
+      features: (h, w, c).
+
+    Returns:
+      (h, w) float32 in 0..1; all 0 where every place is equally active.
+    """
+    energy = np.square(features, dtype=np.float32).sum(-1)
+    energy -= energy.min()
+    return energy / max(float(energy.max()), np.finfo(np.float32).tiny)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """Lays an activation map over an image, blue for 0 up to red for 1.
+
+    Args:
+      image: (height, width, 3) uint8, RGB.
+      heat: (h, w) in 0..1, stretched to the image's size.
+      opacity: of the map, 0..1.
+
+    Returns:
+      uint8, of the image's shape.
+    """
+    size = image.shape[1], image.shape[0]
+    stretched = Image.fromarray(heat.astype(np.float32)).resize(
+        size, Image.Resampling.BILINEAR
+    )
+    colours = 255 * matplotlib.colormaps["jet"](np.asarray(stretched))[..., :3]
+    return np.round((1 - opacity) * image + opacity * colours).astype(np.uint8)
+
+
+def image_sheet(
+    path: str | os.PathLike, titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]
+) -> None:
+    """Draws images in rows and columns, a title below each.
+
+    Args:
+      path: PNG to write.
+      titles: of the columns.
+      rows: of images, each (height, width, 3) uint8, all of one size.
+    """
+    grid = [
+        [_Cell(Image.fromarray(image), title) for image, title in zip(row, titles)]
+        for row in rows
+    ]
+    _save(path, _sheet(grid))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cell:
+    image: Image.Image
+    text: str
+    frame: tuple[int, int, int] = _PAPER
+
+
+def _read(file: str, height: int, width: int) -> Image.Image:
+    with Image.open(file) as image:
+        return image.convert("RGB").resize((width, height))
+
+
+def _sheet(grid: Sequence[Sequence[_Cell]]) -> Image.Image:
+    width, height = grid[0][0].image.size
+    across, down = width + 2 * _FRAME + _GAP, height + 2 * _FRAME + _LINE + _GAP
+    columns = max(len(row) for row in grid)
+    sheet = Image.new("RGB", (across * columns + _GAP, down * len(grid) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, row in enumerate(grid):
+        for j, cell in enumerate(row):
+            left, top = _GAP + j * across, _GAP + i * down
+            right, bottom = left + across - _GAP, top + height + 2 * _FRAME
+            draw.rectangle((left, top, right - 1, bottom - 1), fill=cell.frame)
+            sheet.paste(cell.image, (left + _FRAME, top + _FRAME))
+            centre = (left + right) // 2, bottom + _LINE // 2
+            draw.text(centre, cell.text, fill=_INK, anchor="mm")
+    return sheet
+
+
+def _save(path: str | os.PathLike, image: Image.Image) -> None:
+    partial = _partial(path)
+    image.save(partial, format="png")
+    partial.replace(pathlib.Path(path))
+
+
+def _partial(path: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(path)
+    return path.with_name(path.name + ".part")
