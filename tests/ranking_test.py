@@ -129,6 +129,136 @@ def test_identity_zero_is_found_like_any_other():
     assert ranking.evaluate(one, _labels([0], [1]), one, _labels([0], [2])).rank1 == 1
 
 
+def _ranked(row, i, query, gallery):
+    """The gallery images that count for query i, nearest first."""
+    return [
+        j
+        for j in sorted(range(len(row)), key=lambda j: (row[j], j))
+        if gallery.identities[j] != -1
+        and (gallery.identities[j], gallery.cameras[j])
+        != (query.identities[i], query.cameras[i])
+    ]
+
+
+def test_cmc_by_hand():
+    # The image of 1 stands first, that of 2 third, that of 3 after 50 others; of 4
+    # there is none.
+    gallery = _labels([1, 9, 2, *[9] * 47, 3], [2] * 51)
+    distances = np.tile(np.arange(51.0), (4, 1))
+    scores = ranking.evaluate_distances(
+        distances, _labels([1, 2, 3, 4], [1] * 4), gallery
+    )
+    np.testing.assert_allclose(scores.cmc, [1 / 3] * 2 + [2 / 3] * 48)
+    assert (scores.rank1, scores.rank5) == (scores.cmc[0], scores.cmc[4])
+    assert (scores.queries, scores.skipped) == (3, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cmc_agrees_with_the_definition(seed):
+    query, gallery, q, g = _draw(seed)
+    distances = ((q[:, np.newaxis] - g) ** 2).sum(-1)
+    hits = []
+    for i, row in enumerate(distances):
+        same = gallery.identities[_ranked(row, i, query, gallery)]
+        same = same == query.identities[i]
+        if same.any():
+            hits.append([same[:k].any() for k in range(1, 51)])
+    scores = ranking.evaluate(q, query, g, gallery, normalize=False)
+    np.testing.assert_allclose(scores.cmc, np.mean(hits, axis=0), rtol=1e-12)
+
+
+def test_a_gallery_smaller_than_the_curve():
+    one = np.ones((1, 3))
+    scores = ranking.evaluate(one, _labels([4], [1]), one, _labels([4], [2]))
+    assert scores.cmc == (1,) * 50
+
+
+def test_rows_one_at_a_time_score_as_the_matrix_does():
+    query, gallery, q, g = _draw(4)
+    distances = ranking.squared_distances(q, g, normalize=False)
+    whole = ranking.evaluate_distances(distances, query, gallery)
+    rows = (row.copy() for row in distances)
+    assert ranking.evaluate_rows(rows, query, gallery) == whole
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda rows: rows[:-1], "39 rows of distances for 40 queries"),
+        (lambda rows: np.vstack([rows, rows[:1]]), "row 40 .*each of the 40 queries"),
+        (lambda rows: rows[:, :-1], r"row 0 .*shape \(199,\); pass a row of 200"),
+        (lambda rows: np.where(np.eye(40, 200), np.nan, rows), "finite for query 0"),
+    ],
+)
+def test_rows_that_do_not_fit(change, message):
+    query, gallery, q, g = _draw(4)
+    rows = change(ranking.squared_distances(q, g))
+    with pytest.raises(ValueError, match=message):
+        ranking.evaluate_rows(iter(rows), query, gallery)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("block_bytes", [1, 2**28])
+def test_camera_pairs_are_galleries_of_one_camera(seed, block_bytes):
+    query, gallery, q, g = _draw(seed)
+    distances = ((q[:, np.newaxis] - g) ** 2).sum(-1)
+    pairs = ranking.by_camera_pair(
+        q, query, g, gallery, normalize=False, block_bytes=block_bytes
+    )
+    expected = {}
+    for a in (1, 2, 3):
+        for b in (1, 2, 3):
+            rows, columns = query.cameras == a, gallery.cameras == b
+            parts = (
+                _labels(labels.identities[chosen], labels.cameras[chosen])
+                for labels, chosen in ((query, rows), (gallery, columns))
+            )
+            # Of one's own camera nothing but ignored images is left.
+            if a != b:
+                rank1, _, _, mean_ap, _, scored, _ = _oracle(
+                    distances[rows][:, columns], *parts
+                )
+                expected[a, b] = rank1, mean_ap, scored
+    found = {
+        (p.query_camera, p.gallery_camera): (p.rank1, p.mean_ap, p.queries)
+        for p in pairs
+    }
+    assert list(found) == list(expected)
+    np.testing.assert_allclose(list(found.values()), list(expected.values()))
+
+
+def test_a_camera_pair_without_a_match_is_left_out():
+    # 5 is seen by cameras 1 (query) and 2, 6 by 1 and 3, and nobody's match is under 4.
+    query, gallery = _labels([5, 6], [1, 1]), _labels([5, 6, 7], [2, 3, 4])
+    pairs = ranking.by_camera_pair(np.ones((2, 2)), query, np.ones((3, 2)), gallery)
+    assert [(p.query_camera, p.gallery_camera) for p in pairs] == [(1, 2), (1, 3)]
+    assert {(p.rank1, p.mean_ap, p.queries) for p in pairs} == {(1, 1, 1)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k, block_bytes", [(1, 1), (10, 3000), (300, 2**28)])
+def test_nearest_agrees_with_a_sort(seed, k, block_bytes):
+    query, gallery, q, g = _draw(seed)
+    distances = ((q[:, np.newaxis] - g) ** 2).sum(-1)
+    indices, far = ranking.nearest(
+        q, query, g, gallery, k, normalize=False, block_bytes=block_bytes
+    )
+    assert indices.shape == far.shape == (40, k)
+    for i, row in enumerate(distances):
+        expected = _ranked(row, i, query, gallery)[:k]
+        missing = k - len(expected)
+        assert indices[i].tolist() == expected + [-1] * missing
+        np.testing.assert_allclose(
+            far[i], [*np.sqrt(row[expected]), *[np.inf] * missing]
+        )
+
+
+def test_nearest_of_no_image():
+    query, gallery, q, g = _draw(0)
+    with pytest.raises(ValueError, match="k=0 names no image"):
+        ranking.nearest(q, query, g, gallery, 0)
+
+
 def test_inputs_stay_as_they_were():
     query, gallery, q, g = _draw(1)
     distances = ranking.squared_distances(q, g, normalize=False)

@@ -2,9 +2,8 @@
 
 No row of distances is ever sorted: the scores need the places of the matches alone, and
 a match's place is the number of gallery images before it, which is two comparisons and
-a count. The distances of one query block come from one matrix product, and a match is
-compared with the others of its own row, so no pair's distance is ever computed twice,
-with two roundings.
+a count. A match is compared with the others of its own row, so no rounding comes
+between them.
 """
 
 from __future__ import annotations
@@ -13,27 +12,14 @@ import dataclasses
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import numpy as np
 
-_JUNK = -1
-_NAMED_AT_MOST = 20
-_BLOCK_BYTES = 2**28
-_TINY = 1e-24
+from cdnet_tf.retrieval import protocol
+from cdnet_tf.retrieval.distances import BLOCK_BYTES, Embeddings, blocks
+from cdnet_tf.retrieval.protocol import Labels
 
-
-class Labels(Protocol):
-    """Who is on each image and which camera took it, as `datasets.Images` holds it.
-
-    Where there is also `paths`, errors name the files.
-    """
-
-    @property
-    def identities(self) -> np.ndarray: ...
-
-    @property
-    def cameras(self) -> np.ndarray: ...
+_CMC_RANKS = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +32,8 @@ class Scores:
       mean_inp: mINP, the number of matches over the place of the last one.
       queries: how many were scored.
       skipped: how many were not, for want of a match under another camera.
+      cmc: the CMC curve: at index k - 1 queries with a match among the first k, up to
+        k = 50, however small the gallery.
     """
 
     rank1: float
@@ -55,6 +43,24 @@ class Scores:
     mean_inp: float
     queries: int
     skipped: int
+    cmc: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairScores:
+    """Scores of one camera's queries against another camera's gallery images alone.
+
+    Attributes:
+      query_camera, gallery_camera: as numbered by the data set.
+      rank1, mean_ap: as in `Scores`.
+      queries: how many have a match under this gallery camera; the others do not count.
+    """
+
+    query_camera: int
+    gallery_camera: int
+    rank1: float
+    mean_ap: float
+    queries: int
 
 
 def evaluate(
@@ -64,7 +70,7 @@ def evaluate(
     gallery: Labels,
     *,
     normalize: bool = True,
-    block_bytes: int = _BLOCK_BYTES,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Scores:
     """Ranks the gallery for each query by Euclidean distance, and scores the ranking.
 
@@ -87,15 +93,32 @@ def evaluate(
       ValueError: an empty gallery, sizes that do not agree, embeddings that are not
         finite, or no query with a match.
     """
-    _check_labels(len(query_embeddings), query, "query")
-    _check_labels(len(gallery_embeddings), gallery, "gallery")
-    blocks = _blocks(
-        _Embeddings.of(query_embeddings, "query", query),
-        _Embeddings.of(gallery_embeddings, "gallery", gallery),
+    rows = _rows(
+        _checked(query_embeddings, query, "query"),
+        _checked(gallery_embeddings, gallery, "gallery"),
         normalize,
         block_bytes,
     )
-    return _score(itertools.chain.from_iterable(blocks), query, gallery)
+    return _summarise(_score(rows, query, gallery), len(query.identities))
+
+
+def evaluate_rows(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> Scores:
+    """Scores the ranking that rows of distances give, one at a time; see `evaluate`.
+
+    For distances of one's own that are too many to hold, such as re-ranked ones.
+
+    Args:
+      rows: for each query in turn its (g,) floats, smaller is nearer; overwritten.
+      query: labels of the queries.
+      gallery: labels of the g gallery images.
+
+    Raises:
+      ValueError: as `evaluate`, or rows of another number, length or not finite.
+    """
+    protocol.check(len(query.identities), query, "query")
+    protocol.check(len(gallery.identities), gallery, "gallery")
+    rows = _checked_rows(rows, query, len(gallery.identities))
+    return _summarise(_score(rows, query, gallery), len(query.identities))
 
 
 def evaluate_distances(distances: np.ndarray, query: Labels, gallery: Labels) -> Scores:
@@ -114,16 +137,89 @@ def evaluate_distances(distances: np.ndarray, query: Labels, gallery: Labels) ->
         raise ValueError(
             f"distances has shape {distances.shape}; pass (queries, gallery images)."
         )
-    _check_labels(distances.shape[0], query, "query")
-    _check_labels(distances.shape[1], gallery, "gallery")
+    protocol.check(distances.shape[0], query, "query")
+    protocol.check(distances.shape[1], gallery, "gallery")
     odd = np.flatnonzero(~np.isfinite(distances).all(axis=1))
     if len(odd):
         raise ValueError(
-            f"distances of {len(odd)} queries are not finite: {_named(odd, query)}; "
-            "check the embeddings they were computed from."
+            f"distances of {len(odd)} queries are not finite: "
+            f"{protocol.named(odd, query)}; check the embeddings they were computed "
+            "from."
         )
     rows = (np.array(row, np.result_type(row, np.float32)) for row in distances)
-    return _score(rows, query, gallery)
+    return _summarise(_score(rows, query, gallery), len(query.identities))
+
+
+def by_camera_pair(
+    query_embeddings: np.ndarray,
+    query: Labels,
+    gallery_embeddings: np.ndarray,
+    gallery: Labels,
+    *,
+    normalize: bool = True,
+    block_bytes: int = BLOCK_BYTES,
+) -> tuple[PairScores, ...]:
+    """Scores each camera's queries against each other camera's gallery images alone.
+
+    A pair that does badly points at a camera, where the mean over all cannot. Needs a
+    copy of one camera's gallery embeddings at a time. Arguments and errors are those
+    of `evaluate`; a pair without a query that has a match is left out.
+
+    Returns:
+      Pairs in ascending order of query camera, then gallery camera.
+    """
+    queries = _checked(query_embeddings, query, "query")
+    images = _checked(gallery_embeddings, gallery, "gallery")
+    query_cameras = np.asarray(query.cameras)
+    pairs = []
+    for camera in np.unique(gallery.cameras):
+        part = _part(gallery, np.flatnonzero(np.asarray(gallery.cameras) == camera))
+        rows = _rows(queries, images.take(part.indices), normalize, block_bytes)
+        scored = _score(rows, query, part)
+        of_queries = query_cameras[scored.queries]
+        for query_camera in np.unique(of_queries):
+            pairs.append(_pair(query_camera, camera, scored, of_queries))
+    return tuple(sorted(pairs, key=lambda p: (p.query_camera, p.gallery_camera)))
+
+
+def nearest(
+    query_embeddings: np.ndarray,
+    query: Labels,
+    gallery_embeddings: np.ndarray,
+    gallery: Labels,
+    k: int = 10,
+    *,
+    normalize: bool = True,
+    block_bytes: int = BLOCK_BYTES,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first k gallery images of each query's ranking, and how far they are.
+
+    The ranking is the one that `evaluate` scores: what is ignored and what is junk do
+    not appear in it. Arguments and errors are those of `evaluate`, and k is at least 1.
+
+    Returns:
+      Indices into the gallery (q, k), nearest first, -1 where the ranking is shorter;
+      and Euclidean distances (q, k), not squared, infinite there.
+    """
+    if k < 1:
+        raise ValueError(f"k={k} names no image; use at least 1.")
+    rows = _rows(
+        _checked(query_embeddings, query, "query"),
+        _checked(gallery_embeddings, gallery, "gallery"),
+        normalize,
+        block_bytes,
+    )
+    lookup = protocol.Lookup(gallery)
+    indices = np.full((len(query.identities), k), -1)
+    far = np.full((len(query.identities), k), np.inf)
+    for i, row in enumerate(rows):
+        _, ignored = lookup.find(query.identities[i], query.cameras[i])
+        row[lookup.junk] = np.inf
+        row[ignored] = np.inf
+        first = _first(row, k)
+        indices[i, : len(first)] = first
+        far[i, : len(first)] = np.sqrt(np.maximum(row[first], 0))
+    return indices, far
 
 
 def squared_distances(
@@ -144,105 +240,66 @@ def squared_distances(
     Raises:
       ValueError: sizes that do not agree, or embeddings that are not finite.
     """
-    query = _Embeddings.of(query_embeddings, "query")
-    gallery = _Embeddings.of(gallery_embeddings, "gallery")
+    query = Embeddings.of(query_embeddings, "query")
+    gallery = Embeddings.of(gallery_embeddings, "gallery")
     # (q, g), in one block
-    block = next(_blocks(query, gallery, normalize, sys.maxsize), None)
+    block = next(blocks(query, gallery, normalize, sys.maxsize), None)
     return np.zeros((0, len(gallery.rows))) if block is None else np.maximum(block, 0)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Embeddings:
-    """Rows and their squared norms, both checked to be finite."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scored:
+    """The queries that have a match (n,), and for each what the means are taken of."""
 
-    rows: np.ndarray
-    squares: np.ndarray
-    name: str
-
-    @classmethod
-    def of(cls, rows: np.ndarray, name: str, labels: Labels | None = None):
-        rows = np.asarray(rows)
-        if rows.ndim != 2:
-            raise ValueError(
-                f"{name} embeddings have shape {rows.shape}; pass (images, dimensions)."
-            )
-        rows = np.asarray(rows, np.result_type(rows, np.float32))
-        # (n,); a NaN, an infinity or an overflow anywhere in a row shows here, and
-        # no mask of the embeddings' size is needed to find it.
-        squares = np.einsum("nd,nd->n", rows, rows)
-        odd = np.flatnonzero(~np.isfinite(squares))
-        if len(odd):
-            raise ValueError(
-                f"{len(odd)} of {len(rows)} {name} embeddings hold NaN, infinity or "
-                f"values too large to square: {_named(odd, labels)}. Look at these "
-                "images, or for weights that diverged."
-            )
-        return cls(rows, squares, name)
+    queries: np.ndarray
+    firsts: np.ndarray
+    precisions: np.ndarray
+    penalties: np.ndarray
 
 
-def _blocks(
-    query: _Embeddings, gallery: _Embeddings, normalize: bool, block_bytes: int
-) -> Iterator[np.ndarray]:
-    """Yields the squared distances of the next few queries to the whole gallery.
-
-    All blocks share one buffer, so a block is to be used up before the next is taken.
-    """
-    if query.rows.shape[1] != gallery.rows.shape[1]:
-        raise ValueError(
-            f"query embeddings have {query.rows.shape[1]} dimensions and gallery "
-            f"embeddings {gallery.rows.shape[1]}; extract both with one network."
-        )
-    dtype = np.result_type(query.rows, gallery.rows)
-    step = max(1, block_bytes // (max(1, len(gallery.rows)) * dtype.itemsize))
-    buffer = np.empty((min(step, len(query.rows)), len(gallery.rows)), dtype)
-    # (g,); a row of zeros has no direction and gets distance 2 to everything.
-    scale = 1 / np.sqrt(np.maximum(gallery.squares, _TINY))
-    for start in range(0, len(query.rows), step):
-        rows = query.rows[start : start + step]
-        squares = query.squares[start : start + step, np.newaxis]
-        if normalize:
-            rows = rows / np.sqrt(np.maximum(squares, _TINY))
-        # (step, g)
-        block = np.matmul(-2 * rows, gallery.rows.T, out=buffer[: len(rows)])
-        if normalize:
-            block *= scale
-            block += 2
-        else:
-            block += gallery.squares
-            block += squares
-        yield block
-
-
-def _score(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> Scores:
-    """Turns rows of distances, which it overwrites, into scores."""
-    lookup = _Lookup(gallery)
-    firsts, precisions, penalties = [], [], []
-    for row, identity, camera in zip(rows, query.identities, query.cameras):
-        matches, ignored = lookup.find(identity, camera)
+def _score(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> _Scored:
+    """Turns rows of distances, which it overwrites, into scores of single queries."""
+    lookup = protocol.Lookup(gallery)
+    queries, firsts, precisions, penalties = [], [], [], []
+    for i, row in enumerate(rows):
+        matches, ignored = lookup.find(query.identities[i], query.cameras[i])
         if not len(matches):
             continue
         row[lookup.junk] = np.inf
         row[ignored] = np.inf
         # (matches,), counted from 1
         places = np.sort(_places(row, matches))
+        queries.append(i)
         firsts.append(places[0])
         precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
         penalties.append(len(places) / places[-1])
-    if not firsts:
+    return _Scored(
+        np.array(queries, int),
+        np.array(firsts, int),
+        np.array(precisions),
+        np.array(penalties),
+    )
+
+
+def _summarise(scored: _Scored, queries: int) -> Scores:
+    count = len(scored.queries)
+    if not count:
         raise ValueError(
-            f"none of the {len(query.identities)} queries has a gallery image of its "
-            "identity under another camera; check identities and cameras, or whether "
-            "query and gallery belong together."
+            f"none of the {queries} queries has a gallery image of its identity under "
+            "another camera; check identities and cameras, or whether query and "
+            "gallery belong together."
         )
-    rank1, rank5, rank10 = (float(np.mean(np.array(firsts) <= k)) for k in (1, 5, 10))
+    found = np.bincount(scored.firsts, minlength=_CMC_RANKS + 1)[1 : _CMC_RANKS + 1]
+    cmc = tuple((np.cumsum(found) / count).tolist())
     return Scores(
-        rank1=rank1,
-        rank5=rank5,
-        rank10=rank10,
-        mean_ap=float(np.mean(precisions)),
-        mean_inp=float(np.mean(penalties)),
-        queries=len(firsts),
-        skipped=len(query.identities) - len(firsts),
+        rank1=cmc[0],
+        rank5=cmc[4],
+        rank10=cmc[9],
+        mean_ap=float(np.mean(scored.precisions)),
+        mean_inp=float(np.mean(scored.penalties)),
+        queries=count,
+        skipped=queries - count,
+        cmc=cmc,
     )
 
 
@@ -255,40 +312,70 @@ def _places(row: np.ndarray, matches: np.ndarray) -> list[int]:
     ]
 
 
-class _Lookup:
-    """Finds the gallery images of an identity without a pass over the gallery."""
-
-    def __init__(self, gallery: Labels):
-        identities = np.asarray(gallery.identities)
-        self._cameras = np.asarray(gallery.cameras)
-        self._order = np.argsort(identities, kind="stable")
-        self._sorted = identities[self._order]
-        self.junk = np.flatnonzero(identities == _JUNK)
-
-    def find(self, identity: int, camera: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the gallery indices to be found and those to be ignored."""
-        if identity == _JUNK:
-            return self.junk[:0], self.junk
-        start, stop = np.searchsorted(self._sorted, [identity, identity + 1])
-        same = self._order[start:stop]
-        ignored = self._cameras[same] == camera
-        return same[~ignored], same[ignored]
+def _first(row: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k smallest, ascending, earlier ones winning ties; no infinity."""
+    k = min(k, len(row))
+    near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
+    near = near[np.argsort(row[near], kind="stable")[:k]]
+    return near[row[near] < np.inf]
 
 
-def _check_labels(images: int, labels: Labels, name: str) -> None:
-    if not images:
-        raise ValueError(f"the {name} holds no images; check the data set's folders.")
-    counts = images, len(labels.identities), len(labels.cameras)
-    if len(set(counts)) != 1:
+def _rows(
+    query: Embeddings, gallery: Embeddings, normalize: bool, block_bytes: int
+) -> Iterator[np.ndarray]:
+    return itertools.chain.from_iterable(blocks(query, gallery, normalize, block_bytes))
+
+
+def _checked(embeddings: np.ndarray, labels: Labels, name: str) -> Embeddings:
+    protocol.check(len(embeddings), labels, name)
+    return Embeddings.of(embeddings, name, labels)
+
+
+def _checked_rows(
+    rows: Iterable[np.ndarray], query: Labels, images: int
+) -> Iterator[np.ndarray]:
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        if row.shape != (images,) or count > len(query.identities):
+            raise ValueError(
+                f"row {count - 1} of the distances has shape {row.shape}; pass a row "
+                f"of {images} for each of the {len(query.identities)} queries."
+            )
+        if not np.isfinite(row).all():
+            raise ValueError(
+                "distances are not finite for query "
+                f"{protocol.named(np.array([count - 1]), query)}; check its embedding."
+            )
+        yield row
+    if count != len(query.identities):
         raise ValueError(
-            f"{name}: {counts[0]} images, {counts[1]} identities and {counts[2]} "
-            "cameras; pass one label an image, in the same order."
+            f"{count} rows of distances for {len(query.identities)}"
+            " queries; pass one for each, in the same order."
         )
 
 
-def _named(indices: np.ndarray, labels: Labels | None) -> str:
-    """Joins the first of the images, by index and, where known, by file."""
-    paths = getattr(labels, "paths", None)
-    names = [f"{i} ({paths[i]})" if paths else str(i) for i in indices]
-    more = f", and {len(names) - _NAMED_AT_MOST} more" * (len(names) > _NAMED_AT_MOST)
-    return ", ".join(names[:_NAMED_AT_MOST]) + more
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of a split's images: their places in it and their labels."""
+
+    indices: np.ndarray
+    identities: np.ndarray
+    cameras: np.ndarray
+
+
+def _part(labels: Labels, indices: np.ndarray) -> _Part:
+    identities, cameras = np.asarray(labels.identities), np.asarray(labels.cameras)
+    return _Part(indices, identities[indices], cameras[indices])
+
+
+def _pair(
+    query_camera: int, camera: int, scored: _Scored, of_queries: np.ndarray
+) -> PairScores:
+    chosen = of_queries == query_camera
+    return PairScores(
+        query_camera=int(query_camera),
+        gallery_camera=int(camera),
+        rank1=float(np.mean(scored.firsts[chosen] == 1)),
+        mean_ap=float(np.mean(scored.precisions[chosen])),
+        queries=int(chosen.sum()),
+    )

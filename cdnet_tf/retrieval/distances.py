@@ -1,0 +1,118 @@
+"""Squared distances between embeddings, a few rows at a time; NumPy only.
+
+A block of rows comes from one matrix product, so its memory has a bound and no pair's
+distance is ever computed twice, with two roundings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from cdnet_tf.retrieval import protocol
+
+BLOCK_BYTES = 2**28
+_TINY = 1e-24
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Rows and their squared norms, both checked to be finite.
+
+    Attributes:
+      rows: (n, d) float32 or float64.
+      squares: (n,) of the same type.
+      name: of the split, for messages.
+    """
+
+    rows: np.ndarray
+    squares: np.ndarray
+    name: str
+
+    @classmethod
+    def of(cls, rows: np.ndarray, name: str, labels: protocol.Labels | None = None):
+        """Checks embeddings.
+
+        Args:
+          rows: (n, d) numbers; float32 and float64 are used as they are.
+          name: of the split.
+          labels: where they hold `paths`, the error names files.
+
+        Raises:
+          ValueError: not a matrix, or rows that are not finite.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 2:
+            raise ValueError(
+                f"{name} embeddings have shape {rows.shape}; pass (images, dimensions)."
+            )
+        rows = np.asarray(rows, np.result_type(rows, np.float32))
+        # (n,); a NaN, an infinity or an overflow anywhere in a row shows here, and
+        # no mask of the embeddings' size is needed to find it.
+        squares = np.einsum("nd,nd->n", rows, rows)
+        odd = np.flatnonzero(~np.isfinite(squares))
+        if len(odd):
+            raise ValueError(
+                f"{len(odd)} of {len(rows)} {name} embeddings hold NaN, infinity or "
+                f"values too large to square: {protocol.named(odd, labels)}. Look at "
+                "these images, or for weights that diverged."
+            )
+        return cls(rows, squares, name)
+
+    def take(self, indices: np.ndarray) -> Embeddings:
+        """A copy of some of the rows."""
+        return Embeddings(self.rows[indices], self.squares[indices], self.name)
+
+    def normalised(self) -> Embeddings:
+        """A copy with rows of length 1; see `blocks` for rows of zeros."""
+        scale = 1 / np.sqrt(np.maximum(self.squares, _TINY))
+        rows = self.rows * scale[:, np.newaxis]
+        return Embeddings(rows, np.ones_like(self.squares), self.name)
+
+
+def blocks(
+    query: Embeddings, gallery: Embeddings, normalize: bool, block_bytes: int
+) -> Iterator[np.ndarray]:
+    """Yields the squared distances of the next few queries to the whole gallery.
+
+    All blocks share one buffer, so a block is to be used up before the next is taken.
+    Rounding may leave a distance a little below 0.
+
+    Args:
+      query, gallery: (q, d) and (g, d).
+      normalize: compare directions only, as after L2 normalisation. A row of zeros has
+        no direction and gets distance 2 to everything.
+      block_bytes: of distances held at once; at least one query's are.
+
+    Yields:
+      (up to step, g), of the embeddings' type.
+
+    Raises:
+      ValueError: unequal dimensions.
+    """
+    if query.rows.shape[1] != gallery.rows.shape[1]:
+        raise ValueError(
+            f"query embeddings have {query.rows.shape[1]} dimensions and gallery "
+            f"embeddings {gallery.rows.shape[1]}; extract both with one network."
+        )
+    dtype = np.result_type(query.rows, gallery.rows)
+    step = max(1, block_bytes // (max(1, len(gallery.rows)) * dtype.itemsize))
+    buffer = np.empty((min(step, len(query.rows)), len(gallery.rows)), dtype)
+    # (g,)
+    scale = 1 / np.sqrt(np.maximum(gallery.squares, _TINY))
+    for start in range(0, len(query.rows), step):
+        rows = query.rows[start : start + step]
+        squares = query.squares[start : start + step, np.newaxis]
+        if normalize:
+            rows = rows / np.sqrt(np.maximum(squares, _TINY))
+        # (step, g)
+        block = np.matmul(-2 * rows, gallery.rows.T, out=buffer[: len(rows)])
+        if normalize:
+            block *= scale
+            block += 2
+        else:
+            block += gallery.squares
+            block += squares
+        yield block
