@@ -1,0 +1,183 @@
+"""A network as a SavedModel: pixels or encoded files in, unit embeddings out.
+
+A signature has one dtype. `serving_default` takes uint8, which is what a decoded image
+is, at a quarter of the bytes of float32; a client that holds floats - resized by
+itself, or written as decimals in JSON, which a server refuses for a uint8 input - has
+`from_float`, on the same scale of 0..255. `from_jpeg` takes files as they are. All
+three resize and normalise with the training pipeline's own functions, and share one
+traced network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from cdnet_tf.data import preprocess
+from cdnet_tf.deploy import runners
+
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+# What each signature takes; all give `embeddings`, (batch, d) float32.
+SIGNATURES = {
+    "serving_default": tf.TensorSpec([None, None, None, 3], tf.uint8, "images"),
+    "from_float": tf.TensorSpec([None, None, None, 3], tf.float32, "images"),
+    "from_jpeg": tf.TensorSpec([None], tf.string, "jpeg"),
+}
+_NAMED_AT_MOST = 20
+
+
+def export(
+    network: tf.keras.Model,
+    directory: str | os.PathLike,
+    *,
+    name: str = "cdnet",
+    warmup_batches: Iterable[int] = (1,),
+    record: dict[str, Any] | None = None,
+) -> None:
+    """Writes a network with signatures, warm-up requests and a record of its size.
+
+    Args:
+      network: normalised float (b, h, w, 3) images -> (b, d) embeddings.
+      directory: is made, or filled if it is empty.
+      name: of the served model, in the warm-up requests.
+      warmup_batches: images in the warm-up requests, one of each size a signature.
+      record: more for `assets.extra/model.json`, which holds height, width,
+        dimensions and the network's name.
+
+    Raises:
+      ValueError: the network is not of one image input and one embedding output.
+    """
+    directory = pathlib.Path(directory)
+    height, width, dimensions = _shapes(network)
+    server = _Server(network, height, width)
+    tf.saved_model.save(server, str(directory), signatures=server.signatures())
+    (directory / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(directory / WARMUP)) as warmup:
+        for log in warmup_requests(name, height, width, warmup_batches):
+            warmup.write(log.SerializeToString())
+    sizes = {"height": height, "width": width, "dimensions": dimensions}
+    text = json.dumps({"network": network.name, **sizes, **(record or {})}, indent=1)
+    (directory / runners.SIZE_RECORD).write_text(text + "\n", "utf-8")
+
+
+class _Server(tf.Module):
+    """The signatures. Holds weights, not Keras layers, which would be saved as well."""
+
+    def __init__(self, network: tf.keras.Model, height: int, width: int):
+        super().__init__()
+        self._weights = network.variables
+        self._size = height, width
+        images = tf.TensorSpec([None, height, width, 3], tf.float32)
+        # Traced here once; the signatures below call the trace.
+        self._network = tf.function(
+            lambda images: tf.cast(network(images, training=False), tf.float32)
+        ).get_concrete_function(images)
+
+    def signatures(self) -> dict[str, Any]:
+        return {
+            name: function.get_concrete_function(SIGNATURES[name])
+            for name, function in (
+                ("serving_default", self.from_images),
+                ("from_float", self.from_images),
+                ("from_jpeg", self.from_jpeg),
+            )
+        }
+
+    @tf.function
+    def from_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Images of any one size, uint8 or float on 0..255 -> unit embeddings."""
+        return self._embed(preprocess.resize(images, *self._size))
+
+    @tf.function
+    def from_jpeg(self, jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The bytes of JPEG or PNG files, of any sizes -> unit embeddings."""
+        return self._embed(decode_batch(jpeg, *self._size))
+
+    def _embed(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Some kernel would fail on no images too, but not say why.
+        some = tf.debugging.Assert(tf.shape(images)[0] > 0, ["the batch is empty"])
+        with tf.control_dependencies([some]):
+            embeddings = self._network(preprocess.normalise(images))
+        return {"embeddings": tf.math.l2_normalize(embeddings, axis=1)}
+
+
+def decode_batch(jpeg: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Decodes and resizes files, and where some are no images says which.
+
+    An op that fails ends its graph without a word on where in the batch it stood, so
+    the files go through a dataset that passes over its errors: the numbers that do
+    not come back are those of the bad files.
+
+    Args:
+      jpeg: (batch,) strings, a file's bytes each.
+      height, width: pixels.
+
+    Returns:
+      (batch, height, width, 3) uint8, RGB.
+
+    Raises:
+      tf.errors.InvalidArgumentError: when it runs, naming the indices.
+    """
+    count = tf.size(jpeg, out_type=tf.int64)
+    files = tf.data.Dataset.from_tensor_slices(jpeg).enumerate()
+    # One at a time: threads of its own would cost a request more than they give.
+    decoded = files.map(
+        lambda index, file: (index, preprocess.decode_and_resize(file, height, width))
+    ).ignore_errors()
+    # Keeps the one batch from being empty, which would be an error of its own.
+    end = tf.data.Dataset.from_tensors(
+        (tf.constant(-1, tf.int64), tf.zeros([height, width, 3], tf.uint8))
+    )
+    indices, images = decoded.concatenate(end).batch(count + 1).get_single_element()
+    good = indices[:-1, tf.newaxis]
+    bad = tf.where(tf.scatter_nd(good, tf.ones_like(good[:, 0]), [count]) == 0)[:, 0]
+    message = tf.strings.format(
+        "{} of {} encoded images cannot be decoded; send whole JPEG or PNG files. "
+        "Indices in the batch: {}",
+        (tf.size(bad), count, bad),
+        summarize=_NAMED_AT_MOST // 2,  # at each end
+    )
+    with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message])]):
+        return tf.ensure_shape(images[:-1], [None, height, width, 3])
+
+
+def warmup_requests(
+    name: str, height: int, width: int, batches: Iterable[int]
+) -> Iterator[prediction_log_pb2.PredictionLog]:
+    """Yields a request of grey images for each signature and number of images."""
+    for batch in batches:
+        images = np.full((batch, height, width, 3), 128, np.uint8)
+        jpeg = tf.io.encode_jpeg(images[0]).numpy()
+        values = {
+            "serving_default": images,
+            "from_float": images.astype(np.float32),
+            "from_jpeg": [jpeg] * batch,
+        }
+        for signature, value in values.items():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            argument = request.inputs[SIGNATURES[signature].name]
+            argument.CopyFrom(tf.make_tensor_proto(value))
+            yield prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=request)
+            )
+
+
+def _shapes(network: tf.keras.Model) -> tuple[int, int, int]:
+    """Height and width of the input, and the embedding's dimensions."""
+    source, target = network.input_shape, network.output_shape
+    flat = isinstance(target, tuple) and len(target) == 2
+    if len(source) != 4 or source[3] != 3 or None in source[1:] or not flat:
+        raise ValueError(
+            f"network {network.name} maps {source} to {target}; a served network maps "
+            "(batch, height, width, 3) to (batch, dimensions), without training heads."
+        )
+    return source[1], source[2], target[1]

@@ -1,0 +1,87 @@
+"""Exports a trained network as a version that TensorFlow Serving can take.
+
+python tools/export_savedmodel.py --model=RUN/model.keras --output_dir=serving/cdnet/1
+
+The last two folders of --output_dir are the served model's name and the version. Beside
+the model, `models.config` lists its versions and labels for the server; docs/serving.md
+shows how it is run and asked.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from cdnet_tf import run_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
+import tensorflow as tf
+from absl import app, flags, logging
+
+from cdnet_tf.deploy import serving, versions
+
+_MODEL = flags.DEFINE_string("model", None, "A training run's model.keras.")
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder to make, .../NAME/NUMBER; never an existing one."
+)
+_LABEL = flags.DEFINE_string(
+    "label",
+    "",
+    "Label of this version in models.config. Default: `stable` for a model without "
+    "labels, else `canary`.",
+)
+_WARMUP_BATCHES = flags.DEFINE_multi_integer(
+    "warmup_batches", [1, 8], "Images in the requests a server warms up with.", 1
+)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    # TensorFlow lists every weight of every signature that it saves.
+    logging.set_verbosity(logging.WARNING)
+    tf.get_logger().setLevel("WARNING")
+    source, target = pathlib.Path(_MODEL.value), pathlib.Path(_OUTPUT_DIR.value)
+    target = target.absolute()
+    name, config = target.parent.name, target.parents[1] / "models.config"
+    # Both before the work, not after it.
+    versions.check_free(target)
+    versions.read_config(config)
+    network = _load(source)
+    with versions.new_version(target) as folder:
+        serving.export(
+            network,
+            folder,
+            name=name,
+            warmup_batches=_WARMUP_BATCHES.value,
+            record=_evaluation(source),
+        )
+    versions.set_label(config, name, int(target.name), _LABEL.value)
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    rows = {
+        "version": f"{target}, {size / 1e6:.1f} MB",
+        "signatures": ", ".join(serving.SIGNATURES),
+        "configuration": config,
+    }
+    for row, value in rows.items():
+        print(f"{row:<15}{value}")
+
+
+def _load(path: pathlib.Path) -> tf.keras.Model:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"model={path} is no file; pass the model.keras of a finished training."
+        )
+    return tf.keras.models.load_model(path, compile=False)
+
+
+def _evaluation(model: pathlib.Path) -> dict:
+    """What the run measured on its test identities, if it did."""
+    path = model.with_name("evaluation.json")
+    if not path.exists():
+        return {}
+    measured = json.loads(path.read_text("utf-8"))
+    return {key: measured[key] for key in ("scores", "thresholds") if key in measured}
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["model", "output_dir"])
+    app.run(main)
