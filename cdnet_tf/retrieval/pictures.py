@@ -174,8 +174,16 @@ def _sheet(grid: Sequence[Sequence[_Cell]]) -> Image.Image:
             draw.rectangle((left, top, right - 1, bottom - 1), fill=cell.frame)
             sheet.paste(cell.image, (left + _FRAME, top + _FRAME))
             centre = (left + right) // 2, bottom + _LINE // 2
-            draw.text(centre, cell.text, fill=_INK, anchor="mm")
+            text = _fitting(draw, cell.text, right - left)
+            draw.text(centre, text, fill=_INK, anchor="mm")
     return sheet
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """The end of a text too long for its cell: what tells layers' names apart."""
+    while draw.textlength(text) > width:
+        text = text[1:]
+    return text
 
 
 def _save(path: str | os.PathLike, image: Image.Image) -> None:
