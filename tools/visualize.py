@@ -90,7 +90,7 @@ def _named_layers(network: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
 
 
 def _spatial(network: tf.keras.Model) -> list[tf.keras.layers.Layer]:
-    """The layers that give one feature map, (b, h, w, c) above 1x1, in order."""
+    """The layers that make a feature map, (b, h, w, c) above 1x1, in order."""
     return [
         layer
         for layer in network.layers
@@ -98,11 +98,12 @@ def _spatial(network: tf.keras.Model) -> list[tf.keras.layers.Layer]:
         if isinstance(layer.output_shape, tuple)
         and len(layer.output_shape) == 4
         and layer.output_shape[1:3] != (1, 1)
+        and not isinstance(layer, tf.keras.layers.ZeroPadding2D)
     ]
 
 
 def _examples(network: tf.keras.Model) -> str:
-    """The last layer of each part, by its name, or of each size where names are flat."""
+    """The last layer of each part, or of each size where names show no parts."""
     last = {}
     for layer in _spatial(network):
         part, slash, _ = layer.name.partition("/")
