@@ -1,0 +1,80 @@
+"""The export program, on a network of one layer."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def _export(model, output_dir):
+    command = [sys.executable, "tools/export_savedmodel.py"]
+    command += [f"--model={model}", f"--output_dir={output_dir}"]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("run")
+    images = tf.keras.Input((16, 16, 3))
+    rows = tf.keras.layers.GlobalAveragePooling2D()(images)
+    tf.keras.Model(images, rows, name="colour").save(run_dir / "model.keras")
+    evaluation = {"scores": {"rank1": 0.25}, "provenance": {}, "thresholds": [0.5]}
+    (run_dir / "evaluation.json").write_text(json.dumps(evaluation))
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir, tmp_path_factory):
+    """(version's folder, console output)."""
+    folder = tmp_path_factory.mktemp("serving") / "colours" / "1"
+    process = _export(run_dir / "model.keras", folder)
+    assert process.returncode == 0, process.stderr
+    return folder, process.stdout + process.stderr
+
+
+def test_version_and_configuration_stand_where_a_server_looks(exported):
+    folder, output = exported
+    assert (folder / "saved_model.pb").exists()
+    config = (folder.parents[1] / "models.config").read_text()
+    assert 'name: "colours"' in config
+    assert 'key: "stable"' in config
+    rows = dict(line.split(maxsplit=1) for line in output.splitlines())
+    assert rows["version"].startswith(str(folder))
+    assert rows["signatures"] == "serving_default, from_float, from_jpeg"
+    assert list(rows) == ["version", "signatures", "configuration"]
+
+
+def test_version_answers(exported):
+    grey = np.full((1, 9, 9, 3), 200, np.uint8)
+    signature = tf.saved_model.load(str(exported[0])).signatures["serving_default"]
+    answer = signature(images=tf.constant(grey))["embeddings"]
+    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+    expected = (200 / 255 - mean) / std
+    np.testing.assert_allclose(
+        answer[0], expected / np.linalg.norm(expected), atol=1e-5
+    )
+
+
+def test_record_holds_what_the_run_measured(exported):
+    record = json.loads((exported[0] / "assets.extra" / "model.json").read_text())
+    sizes = {"height": 16, "width": 16, "dimensions": 3}
+    measured = {"scores": {"rank1": 0.25}, "thresholds": [0.5]}
+    assert record == {"network": "colour", **sizes, **measured}
+
+
+def test_a_version_is_exported_once(exported, run_dir):
+    folder, _ = exported
+    before = (folder / "saved_model.pb").stat()
+    process = _export(run_dir / "model.keras", folder)
+    assert process.returncode == 1
+    assert "never written twice. Use " + str(folder.with_name("2")) in process.stderr
+    assert (folder / "saved_model.pb").stat() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
