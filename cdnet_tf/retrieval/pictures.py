@@ -62,7 +62,7 @@ def ranked_lists(
         for rank, (file, distance, right) in enumerate(found, 1):
             image = _read(file, height, width)
             colour = RIGHT if right else WRONG
-            cells.append(_Cell(image, f"{rank}   {distance:.2f}", colour))
+            cells.append(_Cell(image, f"{rank}  {distance:.3f}", colour))
         grid.append(cells)
     _save(path, _sheet(grid))
 
