@@ -7,6 +7,7 @@ distance is ever computed twice, with two roundings.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -92,11 +93,7 @@ def blocks(
     Raises:
       ValueError: unequal dimensions.
     """
-    if query.rows.shape[1] != gallery.rows.shape[1]:
-        raise ValueError(
-            f"query embeddings have {query.rows.shape[1]} dimensions and gallery "
-            f"embeddings {gallery.rows.shape[1]}; extract both with one network."
-        )
+    check_dimensions(query, gallery)
     dtype = np.result_type(query.rows, gallery.rows)
     step = max(1, block_bytes // (max(1, len(gallery.rows)) * dtype.itemsize))
     buffer = np.empty((min(step, len(query.rows)), len(gallery.rows)), dtype)
@@ -116,3 +113,19 @@ def blocks(
             block += gallery.squares
             block += squares
         yield block
+
+
+def rows(
+    query: Embeddings, gallery: Embeddings, normalize: bool, block_bytes: int
+) -> Iterator[np.ndarray]:
+    """Yields the rows of `blocks`, (g,) each."""
+    return itertools.chain.from_iterable(blocks(query, gallery, normalize, block_bytes))
+
+
+def check_dimensions(query: Embeddings, gallery: Embeddings) -> None:
+    """Raises ValueError unless both have the same."""
+    if query.rows.shape[1] != gallery.rows.shape[1]:
+        raise ValueError(
+            f"query embeddings have {query.rows.shape[1]} dimensions and gallery "
+            f"embeddings {gallery.rows.shape[1]}; extract both with one network."
+        )

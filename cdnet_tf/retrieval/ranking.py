@@ -9,14 +9,13 @@ between them.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from cdnet_tf.retrieval import protocol
-from cdnet_tf.retrieval.distances import BLOCK_BYTES, Embeddings, blocks
+from cdnet_tf.retrieval import distances, protocol
+from cdnet_tf.retrieval.distances import BLOCK_BYTES, Embeddings
 from cdnet_tf.retrieval.protocol import Labels
 
 _CMC_RANKS = 50
@@ -93,7 +92,7 @@ def evaluate(
       ValueError: an empty gallery, sizes that do not agree, embeddings that are not
         finite, or no query with a match.
     """
-    rows = _rows(
+    rows = distances.rows(
         _checked(query_embeddings, query, "query"),
         _checked(gallery_embeddings, gallery, "gallery"),
         normalize,
@@ -174,7 +173,9 @@ def by_camera_pair(
     pairs = []
     for camera in np.unique(gallery.cameras):
         part = _part(gallery, np.flatnonzero(np.asarray(gallery.cameras) == camera))
-        rows = _rows(queries, images.take(part.indices), normalize, block_bytes)
+        rows = distances.rows(
+            queries, images.take(part.indices), normalize, block_bytes
+        )
         scored = _score(rows, query, part)
         of_queries = query_cameras[scored.queries]
         for query_camera in np.unique(of_queries):
@@ -203,7 +204,7 @@ def nearest(
     """
     if k < 1:
         raise ValueError(f"k={k} names no image; use at least 1.")
-    rows = _rows(
+    rows = distances.rows(
         _checked(query_embeddings, query, "query"),
         _checked(gallery_embeddings, gallery, "gallery"),
         normalize,
@@ -243,7 +244,7 @@ def squared_distances(
     query = Embeddings.of(query_embeddings, "query")
     gallery = Embeddings.of(gallery_embeddings, "gallery")
     # (q, g), in one block
-    block = next(blocks(query, gallery, normalize, sys.maxsize), None)
+    block = next(distances.blocks(query, gallery, normalize, sys.maxsize), None)
     return np.zeros((0, len(gallery.rows))) if block is None else np.maximum(block, 0)
 
 
@@ -318,12 +319,6 @@ def _first(row: np.ndarray, k: int) -> np.ndarray:
     near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
     near = near[np.argsort(row[near], kind="stable")[:k]]
     return near[row[near] < np.inf]
-
-
-def _rows(
-    query: Embeddings, gallery: Embeddings, normalize: bool, block_bytes: int
-) -> Iterator[np.ndarray]:
-    return itertools.chain.from_iterable(blocks(query, gallery, normalize, block_bytes))
 
 
 def _checked(embeddings: np.ndarray, labels: Labels, name: str) -> Embeddings:
