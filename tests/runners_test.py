@@ -61,7 +61,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def expected(images):
-    return _network().predict(_normalised(images), verbose=0)
+    """Embeddings of the images, and of the mirrored images."""
+    values = _normalised(images)
+    return [_network().predict(v, verbose=0) for v in (values, values[:, :, ::-1])]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,8 @@ def _save_tflite(folder, network, images):
         image = tf.keras.Input((_HEIGHT, _WIDTH, 3), batch)
         return tf.keras.Model(image, network(image))
 
+    # Ranges must hold the mirrored images' embeddings, too.
+    images = np.concatenate([images, images[:, :, ::-1]])
     values = _normalised(images)
     _convert(folder / "float32.tflite", network)
     _convert(folder / "batch1.tflite", batch_of(1))
@@ -157,10 +161,12 @@ def test_file_gives_the_networks_embeddings(folder, name, images, expected):
     assert runner.dimensions == _DIMENSIONS
     embeddings = runner.embed(images)
     assert embeddings.dtype == np.float32
-    assert _difference(embeddings, expected) < tolerance
+    plain, mirrored = expected
+    assert _difference(embeddings, plain) < tolerance
+    assert _difference(runner.embed(images[:, :, ::-1]), mirrored) < tolerance
     # Far from what other images, or the same ones mirrored, would give.
-    assert _difference(embeddings[::-1], expected) > 4 * _INTEGER
-    assert _difference(runner.embed(images[:, :, ::-1]), expected) > 4 * _INTEGER
+    assert _difference(embeddings[::-1], plain) > 4 * _INTEGER
+    assert _difference(mirrored, plain) > 4 * _INTEGER
 
 
 @pytest.mark.parametrize("name", _FILES)
@@ -249,3 +255,13 @@ def test_saved_model_needs_its_signature(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "empty"))
     with pytest.raises(ValueError, match=r"no signature serving_default, only \[\]"):
         runners.open_model(tmp_path / "empty")
+
+
+def test_integers_need_a_scale(tmp_path):
+    function = tf.function(lambda x: tf.cast(x[:, 0, 0], tf.int8))
+    spec = tf.TensorSpec((1, 16, 8, 3), tf.float32)
+    concrete = function.get_concrete_function(spec)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
+    (tmp_path / "cast.tflite").write_bytes(converter.convert())
+    with pytest.raises(ValueError, match="cast.tflite has int8 values without a scale"):
+        runners.open_model(tmp_path / "cast.tflite")

@@ -174,6 +174,7 @@ def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Runner:
     target = _one(path, "output", interpreter.get_output_details())
     given = _Input.of(path, source["shape_signature"], source["dtype"])
     dimensions = _dimensions(path, target["shape_signature"])
+    quantise, dequantise = _quantiser(path, source), _dequantiser(path, target)
     allocated = None
 
     def run(images):
@@ -184,26 +185,39 @@ def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Runner:
             allocated = images.shape
         interpreter.set_tensor(source["index"], images)
         interpreter.invoke()
-        return _dequantised(interpreter.get_tensor(target["index"]), target)
+        return dequantise(interpreter.get_tensor(target["index"]))
 
-    quantise = _quantiser(source)
     run = given.in_batches(run, quantise)
     return given.runner("tflite", dimensions, run, input_size)
 
 
-def _quantiser(source: dict[str, Any]) -> _Run | None:
-    """Maps normalised values to an int8 input's integers; None where none are due."""
+def _quantiser(path: pathlib.Path, source: dict[str, Any]) -> _Run:
+    """Maps normalised values to an int8 input's integers; all else stays as it is."""
     if source["dtype"] != np.int8:
-        return None
-    scale, zero_point = source["quantization"]
+        return _unchanged
+    scale, zero_point = _quantisation(path, source)
     return lambda values: np.clip(np.round(values / scale) + zero_point, -128, 127)
 
 
-def _dequantised(values: np.ndarray, target: dict[str, Any]) -> np.ndarray:
-    if not np.issubdtype(values.dtype, np.integer):
-        return values
-    scale, zero_point = target["quantization"]
-    return (values.astype(np.float32) - zero_point) * np.float32(scale)
+def _dequantiser(path: pathlib.Path, target: dict[str, Any]) -> _Run:
+    if not np.issubdtype(target["dtype"], np.integer):
+        return _unchanged
+    scale, zero_point = _quantisation(path, target)
+    return lambda values: (values.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def _unchanged(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def _quantisation(path: pathlib.Path, tensor: dict[str, Any]) -> tuple[float, int]:
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        raise ValueError(
+            f"{path} has {np.dtype(tensor['dtype']).name} values without a scale "
+            f"({tensor['name']}); export it again, quantised or in float32."
+        )
+    return scale, zero_point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,14 +258,12 @@ class _Input:
         size = None if height is None or width is None else (height, width)
         return cls(path, sides[0], size, channels_first, dtype, dtype == np.uint8)
 
-    def in_batches(self, run: _Run, quantise: _Run | None = None) -> _Run:
+    def in_batches(self, run: _Run, quantise: _Run = _unchanged) -> _Run:
         """Wraps `run`, which takes what the file takes, to take (n, h, w, 3) uint8."""
 
         def whole(images: np.ndarray) -> np.ndarray:
             values = images if self.pixels else preprocess.normalise(images).numpy()
-            if quantise:
-                values = quantise(values)
-            values = values.astype(self.dtype)
+            values = quantise(values).astype(self.dtype)
             if self.channels_first:
                 values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
             batch = self.batch or len(values)
