@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-_JUNK = -1
+JUNK = -1
 _NAMED_AT_MOST = 20
 
 
@@ -40,11 +40,11 @@ class Lookup:
         self._cameras = np.asarray(gallery.cameras)
         self._order = np.argsort(identities, kind="stable")
         self._sorted = identities[self._order]
-        self.junk = np.flatnonzero(identities == _JUNK)
+        self.junk = np.flatnonzero(identities == JUNK)
 
     def find(self, identity: int, camera: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the gallery indices to be found and those to be ignored."""
-        if identity == _JUNK:
+        if identity == JUNK:
             return self.junk[:0], self.junk
         start, stop = np.searchsorted(self._sorted, [identity, identity + 1])
         same = self._order[start:stop]
