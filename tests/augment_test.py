@@ -82,6 +82,82 @@ def test_erases_the_given_area_or_nothing_where_none_fits(area, share):
     np.testing.assert_allclose(erased.mean((1, 2, 3)), share)
 
 
+def _cut_out(image, row, column, size):
+    """Cutout from its definition: a square around a centre, clipped at the border."""
+    image, half = image.copy(), size // 2
+    top, left = row - half, column - half
+    image[max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)] = 0
+    return image
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_cutout_against_numpy(size):
+    images = _noise(600).astype(np.float32)
+    cut = augment.cutout(images, [5, 6], size).numpy()
+    squares = {
+        _cut_out(np.ones((_HEIGHT, _WIDTH)), row, column, size).tobytes(): (row, column)
+        for row in range(_HEIGHT)
+        for column in range(_WIDTH)
+    }
+    # Every centre hides other pixels than the next.
+    assert len(squares) == _HEIGHT * _WIDTH
+    kept = (cut != 0).all(-1).astype(float)
+    centres = [squares[mask.tobytes()] for mask in kept]
+    for image, result, centre in zip(images, cut, centres):
+        np.testing.assert_array_equal(result, _cut_out(image, *centre, size))
+    # Of 128 centres, 600 draws miss one with a chance of 0.9 %.
+    assert len(set(centres)) > 115
+    rows, columns = np.array(centres).T
+    # Uniform: means 7.5 and 3.5, standard deviations of the means 0.19 and 0.09.
+    assert abs(rows.mean() - 7.5) < 0.8 and abs(columns.mean() - 3.5) < 0.4
+
+
+def test_crop_windows():
+    sizes = np.tile([[100, 100], [300, 400], [97, 61]], (1000, 1)).astype(np.int32)
+    windows = augment.crop_windows(tf.constant(sizes), [1, 2]).numpy()
+    assert windows.dtype == np.int32
+    top, left, tall, wide = windows.T
+    assert (windows >= [0, 0, 1, 1]).all()
+    assert (top + tall <= sizes[:, 0]).all() and (left + wide <= sizes[:, 1]).all()
+    share, aspect = tall * wide / sizes.prod(1), tall / wide
+    # Sides of 17 pixels and more are rounded.
+    assert 0.075 < share.min() < 0.09 and 0.98 < share.max() <= 1
+    assert 0.72 < aspect.min() < 0.77 and 1.3 < aspect.max() < 1.38
+    for number in range(3):
+        mine = slice(number, None, 3)
+        # A logarithm uniform in +-0.29 has mean 0 and deviation 0.17; tall images lose
+        # some wide windows, which do not fit.
+        assert abs(np.log(aspect[mine]).mean()) < 0.06
+        assert (top[mine] == 0).any() and (left[mine] == 0).any()
+        assert (top + tall == sizes[:, 0])[mine].any()
+        assert (left + wide == sizes[:, 1])[mine].any()
+    # Uniform in 0.08..1, mean 0.54, less the large ones that do not fit.
+    assert 0.42 < share[::3].mean() < 0.54
+
+
+@pytest.mark.parametrize(
+    "size, window",
+    [
+        # All of it where the aspect is in range, else 3:4 or 4:3 in the middle.
+        ((40, 50), (0, 0, 40, 50)),
+        ((30, 100), (0, 30, 30, 40)),
+        ((100, 30), (30, 0, 40, 30)),
+        ((1, 1), (0, 0, 1, 1)),
+    ],
+)
+def test_crop_windows_where_none_fits(size, window):
+    # Windows of twice the image's area never do.
+    windows = augment.crop_windows(tf.constant([size]), [1, 2], (2.0, 2.0))
+    np.testing.assert_array_equal(windows, [window])
+
+
+def test_crop_windows_of_the_smallest_images_are_not_empty():
+    sizes = tf.ones([200, 2], tf.int32)
+    np.testing.assert_array_equal(
+        augment.crop_windows(sizes, [1, 2]), np.tile([0, 0, 1, 1], (200, 1))
+    )
+
+
 def test_inside_tf_data_as_eagerly():
     images = _noise(4)
     seeds = np.array([[7, 0], [7, 1]], np.int64)
@@ -93,6 +169,20 @@ def test_inside_tf_data_as_eagerly():
     for expected, actual in zip(eager, dataset.as_numpy_iterator()):
         np.testing.assert_allclose(actual, expected, atol=1e-6)
     assert (eager[0] != eager[1]).any()
+
+
+def test_cutout_and_windows_inside_tf_data_as_eagerly():
+    images, sizes = _noise(4).astype(np.float32), [[31, 40]] * 4
+    seeds = np.array([[7, 0], [7, 1]], np.int64)
+
+    def draw(seed):
+        cut = augment.cutout(tf.constant(images), seed, 4)
+        return cut, augment.crop_windows(tf.constant(sizes), seed)
+
+    dataset = tf.data.Dataset.from_tensor_slices(seeds).map(draw)
+    assert [spec.shape for spec in dataset.element_spec] == [images.shape, (4, 4)]
+    for seed, actual in zip(seeds, dataset.as_numpy_iterator()):
+        tf.nest.map_structure(np.testing.assert_array_equal, actual, draw(seed))
 
 
 def test_black_moves_in_before_normalisation_and_the_mean_after():

@@ -76,7 +76,7 @@ def test_cifar(tmp_path):
     assert data.root == str(tmp_path / "cifar-100-binary")
     assert data.class_names[7] == "class_7"
     np.testing.assert_array_equal(data.train.labels, [99, 99])
-    expected = np.broadcast_to(np.uint8([10, 20, 30]), (2, 32, 32, 3))
+    expected = np.broadcast_to(np.array([10, 20, 30], np.uint8), (2, 32, 32, 3))
     np.testing.assert_array_equal(data.test.images, expected)
     # The folder itself will do, and only classes that are shown count.
     again = classification.read("cifar100", data.root)

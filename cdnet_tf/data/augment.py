@@ -7,11 +7,13 @@ loop over images. Every image still draws its own numbers from the one seed.
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
 
-_ERASE_ATTEMPTS = 10
+_ATTEMPTS = 10
 
 
 def augment_batch(
@@ -93,9 +95,70 @@ def random_erase(
     # (batch, height) and (batch, width)
     in_rows = _span(corner[:, :1], rows, height) & erased
     in_columns = _span(corner[:, 1:], columns, width)
-    # (batch, height, width, 1)
-    inside = (in_rows[:, :, tf.newaxis] & in_columns[:, tf.newaxis, :])[..., tf.newaxis]
-    return images * tf.cast(~inside, images.dtype)
+    return _blank(images, in_rows, in_columns)
+
+
+def cutout(images: tf.Tensor, seed: tf.Tensor, size: int = 16) -> tf.Tensor:
+    """Fills one square of every image with 0, the mean of normalised images.
+
+    As published, its centre may be any pixel; near the border only a part of the square
+    lies in the image.
+
+    Args:
+      images: (batch, height, width, channels) float, normalised.
+      seed: (2,) integers.
+      size: side of the square, pixels; 16 at 32x32.
+
+    Returns:
+      A tensor of the shape and type of `images`.
+    """
+    batch, height, width, _ = tf.unstack(tf.shape(images))
+    seeds = tf.random.experimental.stateless_split(seed, 2)
+    # (batch, 1)
+    top = _uniform([batch, 1], seeds[0], 0, height, tf.int32) - size // 2
+    left = _uniform([batch, 1], seeds[1], 0, width, tf.int32) - size // 2
+    return _blank(images, _places(top, size, height), _places(left, size, width))
+
+
+def crop_windows(
+    sizes: tf.Tensor,
+    seed: tf.Tensor,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tf.Tensor:
+    """Draws the windows of random resized crops.
+
+    Area and the logarithm of the aspect are uniform. As published, a window that does
+    not fit is drawn again, up to ten times; then it is the largest one in the middle.
+
+    Args:
+      sizes: (batch, 2) int32, height and width of each image, pixels.
+      seed: (2,) integers.
+      area: smallest and largest share of the image's area.
+      aspect: smallest and largest height / width of the window.
+
+    Returns:
+      (batch, 4) int32: top, left, height and width, at least 1 pixel each way.
+    """
+    batch = tf.shape(sizes)[0]
+    seeds = tf.random.experimental.stateless_split(seed, 3)
+    # (batch, 1)
+    height, width = sizes[:, :1], sizes[:, 1:]
+    # (batch, attempts)
+    shape = [batch, _ATTEMPTS]
+    pixels = _uniform(shape, seeds[0], *area) * tf.cast(height * width, tf.float32)
+    ratios = tf.exp(_uniform(shape, seeds[1], *map(math.log, aspect)))
+    rows, columns = _sides(pixels, ratios)
+    fits = (rows <= height) & (columns <= width)
+    # (batch, 1)
+    fits, rows, columns = _first_that_fits(fits, rows, columns)
+    most_rows, most_columns = _largest(height, width, aspect)
+    rows = tf.maximum(tf.where(fits, rows, most_rows), 1)
+    columns = tf.maximum(tf.where(fits, columns, most_columns), 1)
+    corner = tf.where(fits, _uniform([batch, 2], seeds[2]), 0.5)
+    top = _start(corner[:, :1], rows, height)
+    left = _start(corner[:, 1:], columns, width)
+    return tf.concat([top, left, rows, columns], axis=1)
 
 
 def _rectangles(
@@ -113,18 +176,38 @@ def _rectangles(
     none of ten fits, height and width are 0 and nothing is erased.
     """
     # (batch, attempts)
-    shape = [batch, _ERASE_ATTEMPTS]
+    shape = [batch, _ATTEMPTS]
     seeds = tf.random.experimental.stateless_split(seed, 2)
     pixels = _uniform(shape, seeds[0], *area) * tf.cast(height * width, tf.float32)
     ratios = _uniform(shape, seeds[1], *aspect)
+    rows, columns = _sides(pixels, ratios)
+    fits = (rows < height) & (columns < width)
+    fits, rows, columns = _first_that_fits(fits, rows, columns)
+    return tf.where(fits, rows, 0), tf.where(fits, columns, 0)
+
+
+def _sides(pixels: tf.Tensor, ratios: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rounded height and width of rectangles, from area and height / width."""
     rows = tf.cast(tf.round(tf.sqrt(pixels * ratios)), tf.int32)
     columns = tf.cast(tf.round(tf.sqrt(pixels / ratios)), tf.int32)
-    fits = (rows < height) & (columns < width)
+    return rows, columns
+
+
+def _first_that_fits(fits: tf.Tensor, *drawn: tf.Tensor) -> list[tf.Tensor]:
+    """Takes of each (batch, attempts) the first attempt that fits, else the first."""
     first = tf.argmax(fits, axis=1, output_type=tf.int32)[:, tf.newaxis]
-    fits, rows, columns = (
-        tf.gather(x, first, batch_dims=1) for x in (fits, rows, columns)
-    )
-    return tf.where(fits, rows, 0), tf.where(fits, columns, 0)
+    return [tf.gather(x, first, batch_dims=1) for x in (fits, *drawn)]
+
+
+def _largest(
+    height: tf.Tensor, width: tf.Tensor, aspect: tuple[float, float]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sides of the largest window in the image whose aspect is in range."""
+    tall, wide = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    ratio = tf.clip_by_value(tall / wide, *aspect)
+    rows = tf.minimum(height, tf.cast(tf.round(wide * ratio), tf.int32))
+    columns = tf.minimum(width, tf.cast(tf.round(tall / ratio), tf.int32))
+    return rows, columns
 
 
 def _span(draw: tf.Tensor, length: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -138,11 +221,34 @@ def _span(draw: tf.Tensor, length: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Returns:
       (batch, size) bool.
     """
+    return _places(_start(draw, length, size), length, size)
+
+
+def _start(draw: tf.Tensor, length: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Turns a draw from 0..1 into one of the size - length + 1 starts."""
     starts = tf.cast(size - length + 1, tf.float32)
     # The product may round up to the number of starts, hence the minimum.
-    start = tf.minimum(tf.cast(draw * starts, tf.int32), size - length)
+    return tf.minimum(tf.cast(draw * starts, tf.int32), size - length)
+
+
+def _places(
+    start: tf.Tensor, length: tf.Tensor | int, size: tf.Tensor | int
+) -> tf.Tensor:
+    """Marks `length` places from `start` (batch, 1) on; (batch, size) bool."""
     places = tf.range(size)
     return (places >= start) & (places < start + length)
+
+
+def _blank(images: tf.Tensor, in_rows: tf.Tensor, in_columns: tf.Tensor) -> tf.Tensor:
+    """Sets pixels to 0 that lie in marked rows and in marked columns.
+
+    Args:
+      images: (batch, height, width, channels) float.
+      in_rows, in_columns: (batch, height) and (batch, width) bool.
+    """
+    # (batch, height, width, 1)
+    inside = (in_rows[:, :, tf.newaxis] & in_columns[:, tf.newaxis, :])[..., tf.newaxis]
+    return images * tf.cast(~inside, images.dtype)
 
 
 def _uniform(shape, seed, low=0, high=1, dtype=tf.float32):

@@ -1,0 +1,228 @@
+"""Assembles tf.data for classification: shuffled batches, augmented as published.
+
+As in `pipeline`, a batch is a function of (seed, step) alone, so a resumed run sees
+what an unbroken one sees. Images in memory are CIFAR-100's and are augmented a batch
+at a time; image files are ImageNet's, of every size, and are opened one by one. Their
+decoded crops differ in every epoch, so nothing is cached that the system does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from cdnet_tf.data import augment, classification, pipeline, preprocess
+
+# Of 255; [4] of the paper.
+CIFAR_MEAN = (129.3, 124.1, 112.4)
+CIFAR_STD = (68.2, 65.4, 70.4)
+# Of an image's shorter side, in testing: 224 of 256.
+_CENTRE = 0.875
+
+
+def train_batches(
+    dataset: classification.ClassificationDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    first_epoch: int = 0,
+    height: int,
+    width: int,
+) -> pipeline.Batches:
+    """Batches of the training, (images, labels).
+
+    Every epoch is shuffled anew and leaves out the images that fill no batch, others
+    each time. CIFAR-100: padded, cropped and mirrored, normalised by its own mean and
+    deviation, and a square cut out (see `augment_cifar`). ImageNet: a random window,
+    resized, mirrored and normalised as by `preprocess.normalise`.
+
+    Before the first epoch all image files, those for testing too, are tried once: that
+    costs less than an epoch, and a run of weeks shall not end at its last file.
+
+    Args:
+      dataset: of images in memory or of image files.
+      batch_size: images, at most as many as there are to train on.
+      seed: of the run, non-negative.
+      epochs: at which the run ends.
+      first_epoch: at which it begins; not 0 when resumed.
+      height, width: of the network's input, pixels.
+
+    Returns:
+      Batches of images (batch_size, height, width, 3) float32 and labels (batch_size,)
+      int32.
+
+    Raises:
+      ValueError: unreadable images, all named, or fewer than a batch of them.
+    """
+    stream = _Stream(dataset.train, batch_size, seed)
+    begin, end = first_epoch * stream.steps, epochs * stream.steps
+    steps = tf.data.Dataset.range(begin, end).map(
+        functools.partial(_draw, stream=stream), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    if stream.in_memory:
+        batches = _map(steps, _cifar_batch, height, width)
+    else:
+        if not first_epoch:
+            pipeline.check_images([*dataset.train.images, *dataset.test.images])
+        images = _map(steps.unbatch(), _random_window, height, width)
+        batches = images.batch(batch_size, drop_remainder=True)
+        batches = batches.map(lambda *batch: (preprocess.normalise(batch[0]), batch[1]))
+    batches = batches.prefetch(tf.data.AUTOTUNE)
+    return pipeline.Batches(batches, stream.steps, dataset.num_classes)
+
+
+def test_batches(
+    dataset: classification.ClassificationDataset,
+    batch_size: int,
+    height: int,
+    width: int,
+) -> tf.data.Dataset:
+    """All test images in order, (images, labels); the last batch may be smaller.
+
+    An image file shows its central square, 87.5 % of the shorter side. For a square
+    input that is the usual resize of the shorter side to height / 0.875 and the crop of
+    its middle; for another, the square is squeezed as the windows of the training are.
+
+    Args:
+      dataset: as of `train_batches`.
+      batch_size: images, at most.
+      height, width: of the network's input, pixels.
+
+    Returns:
+      A dataset of (up to batch_size, height, width, 3) float32, normalised as in
+      training, and (up to batch_size,) int32.
+
+    Raises:
+      ValueError: unreadable images, all named.
+    """
+    images, labels = dataset.test.images, tf.constant(dataset.test.labels)
+    if isinstance(images, np.ndarray):
+        numbers = tf.data.Dataset.range(len(images)).batch(batch_size)
+        pixels = _map(numbers, _resized, images, height, width).map(normalise_cifar)
+    else:
+        pipeline.check_images(images)
+        files = tf.data.Dataset.from_tensor_slices(tf.constant(images, tf.string))
+        pixels = _map(files, _central_square, height, width).batch(batch_size)
+        pixels = pixels.map(preprocess.normalise)
+    labels = tf.data.Dataset.from_tensor_slices(labels).batch(batch_size)
+    return tf.data.Dataset.zip((pixels, labels)).prefetch(tf.data.AUTOTUNE)
+
+
+def normalise_cifar(images: tf.Tensor) -> tf.Tensor:
+    """Maps RGB from 0..255 to zero mean and unit deviation over CIFAR-100; float32."""
+    return (tf.cast(images, tf.float32) - CIFAR_MEAN) / CIFAR_STD
+
+
+def augment_cifar(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirrors, pads by 4 and crops, normalises and cuts out 16x16 at the size 32x32.
+
+    At other sizes the lengths grow with the shorter side.
+
+    Args:
+      images: (batch, height, width, 3) uint8, RGB.
+      seed: (2,) integers.
+
+    Returns:
+      float32 of the same shape.
+    """
+    seeds = tf.random.experimental.stateless_split(seed, 2)
+    side = min(images.shape[1:3])
+    images = augment.flip_and_crop(images, seeds[0], side // 8)
+    return augment.cutout(normalise_cifar(images), seeds[1], side // 2)
+
+
+class _Stream:
+    """An endless, addressable sequence of batches: every epoch's images, shuffled."""
+
+    def __init__(self, samples: classification.Samples, batch_size: int, seed: int):
+        self.steps = len(samples) // batch_size
+        if not self.steps:
+            raise ValueError(
+                f"batch_size={batch_size}, but there are only {len(samples)} images to "
+                f"train on; use {len(samples)} or fewer."
+            )
+        self.batch_size = batch_size
+        self.seed = seed
+        self.in_memory = isinstance(samples.images, np.ndarray)
+        # Bytes, for file names that are no text.
+        self.images = (
+            samples.images
+            if isinstance(samples.images, np.ndarray)
+            else np.array([os.fsencode(path) for path in samples.images], object)
+        )
+        self._labels = samples.labels
+        # Several steps are prepared at once, so two epochs are in use at their seam.
+        self._epoch = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images, or names of files, and the labels of a step."""
+        epoch, place = divmod(int(step), self.steps)
+        indices = self._epoch(epoch)[place]
+        return self.images[indices], self._labels[indices]
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.images))[: self.steps * self.batch_size]
+        return order.reshape(self.steps, self.batch_size)
+
+
+def _draw(step: tf.Tensor, stream: _Stream) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Images or file names, labels, and a seed for each, of one step."""
+    kind = tf.uint8 if stream.in_memory else tf.string
+    images, labels = tf.numpy_function(
+        stream.at, [step], [kind, tf.int32], stateful=False
+    )
+    images = tf.ensure_shape(images, [stream.batch_size, *stream.images.shape[1:]])
+    labels = tf.ensure_shape(labels, [stream.batch_size])
+    seed = tf.constant([stream.seed, 0], tf.int64)
+    seed = tf.random.experimental.stateless_fold_in(seed, step)
+    seeds = tf.random.experimental.stateless_split(seed, stream.batch_size)
+    return images, labels, seeds
+
+
+def _map(dataset: tf.data.Dataset, function, *options) -> tf.data.Dataset:
+    return dataset.map(
+        lambda *element: function(*element, *options),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def _cifar_batch(images, labels, seeds, height, width):
+    return augment_cifar(_fitted(images, height, width), seeds[0]), labels
+
+
+def _resized(numbers, images, height, width):
+    batch = tf.numpy_function(images.__getitem__, [numbers], tf.uint8, stateful=False)
+    return _fitted(tf.ensure_shape(batch, [None, *images.shape[1:]]), height, width)
+
+
+def _fitted(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    if images.shape[1:3] == (height, width):
+        return images
+    return preprocess.resize(images, height, width)
+
+
+def _random_window(path, label, seed, height, width):
+    image = preprocess.decode(tf.io.read_file(path))
+    seeds = tf.random.experimental.stateless_split(seed, 2)
+    window = augment.crop_windows(tf.shape(image)[tf.newaxis, :2], seeds[0])[0]
+    image = _cut(image, window, height, width)
+    return augment.flip_and_crop(image[tf.newaxis], seeds[1], pad=0)[0], label
+
+
+def _central_square(path, height, width):
+    image = preprocess.decode(tf.io.read_file(path))
+    size = tf.shape(image)[:2]
+    shorter = tf.cast(tf.reduce_min(size), tf.float32)
+    side = tf.maximum(tf.cast(tf.round(_CENTRE * shorter), tf.int32), 1)
+    return _cut(image, tf.concat([(size - side) // 2, [side, side]], 0), height, width)
+
+
+def _cut(image, window, height, width):
+    """Resizes a window of an image, (top, left, height, width), to the input."""
+    image = tf.image.crop_to_bounding_box(image, *tf.unstack(window))
+    return preprocess.resize(image, height, width)
