@@ -170,8 +170,8 @@ class _Curve:
         needed = int(np.ceil(1 / rate))
         if self._impostors < needed:
             note = (
-                f"{self._impostors} impostor pairs cannot tell a false-accept rate of "
-                f"{rate:g}; at least {needed} are needed."
+                f"{self._impostors:,} impostor pairs cannot tell a rate of {rate:g}; "
+                f"it takes {needed:,}."
             )
             return Threshold(None, None, None, note)
         return self._at(int(np.searchsorted(self._false, rate, side="right")) - 1)
