@@ -58,6 +58,16 @@ class ReidDataset:
         """
         return {split: _counts(getattr(self, split)) for split in _SPLITS}
 
+    @property
+    def camera_numbers(self) -> range:
+        """The numbers that a camera may have."""
+        return range(1, _LAYOUTS[self.name][0].cameras + 1)
+
+    @property
+    def numbers_people_once(self) -> bool:
+        """Whether a number stands for the same person in train and test."""
+        return _LAYOUTS[self.name][0].numbers_people_once
+
 
 _SPLITS = ("train", "query", "gallery")
 
@@ -70,12 +80,16 @@ class _Layout:
       roots: names under which the data set is usually unpacked.
       pattern: of a file's name; holds the groups `camera` and, where the names say who
         it is, `identity`.
+      cameras: how many there are, numbered from 1.
+      numbers_people_once: whether train and test count on from each other.
       train, query, gallery: (folder, list file) pairs; without a list file every .jpg
         in the folder counts.
     """
 
     roots: tuple[str, ...]
     pattern: str
+    cameras: int
+    numbers_people_once: bool
     train: tuple[tuple[str, str | None], ...]
     query: tuple[tuple[str, str | None], ...]
     gallery: tuple[tuple[str, str | None], ...]
@@ -87,10 +101,12 @@ class _Layout:
         return list(dict.fromkeys(names + [file for _, file in sources if file]))
 
 
-def _folders(*roots: str) -> _Layout:
+def _folders(cameras: int, *roots: str) -> _Layout:
     return _Layout(
         roots=roots,
         pattern=r"(?P<identity>-1|\d+)_c(?P<camera>\d+)\D.*\.jpg",
+        cameras=cameras,
+        numbers_people_once=True,
         train=(("bounding_box_train", None),),
         query=(("query", None),),
         gallery=(("bounding_box_test", None),),
@@ -101,6 +117,8 @@ def _lists(train: str, test: str, *roots: str) -> _Layout:
     return _Layout(
         roots=roots,
         pattern=r"\d+_\d+_(?P<camera>\d+)_.*\.jpg",
+        cameras=15,
+        numbers_people_once=False,
         train=((train, "list_train.txt"), (train, "list_val.txt")),
         query=((test, "list_query.txt"),),
         gallery=((test, "list_gallery.txt"),),
@@ -109,9 +127,11 @@ def _lists(train: str, test: str, *roots: str) -> _Layout:
 
 _LAYOUTS = {
     "market1501": (
-        _folders("Market-1501-v15.09.15", "Market-1501", "market1501", "Market1501"),
+        _folders(6, "Market-1501-v15.09.15", "Market-1501", "market1501", "Market1501"),
     ),
-    "dukemtmc": (_folders("DukeMTMC-reID", "dukemtmc-reid", "dukemtmc", "DukeMTMC"),),
+    "dukemtmc": (
+        _folders(8, "DukeMTMC-reID", "dukemtmc-reid", "dukemtmc", "DukeMTMC"),
+    ),
     "msmt17": (
         _lists("train", "test", "MSMT17_V1", "MSMT17", "msmt17"),
         _lists("mask_train_v2", "mask_test_v2", "MSMT17_V2", "MSMT17", "msmt17"),

@@ -1,0 +1,273 @@
+"""The data doctor: says in words what in a data set would make numbers wrong.
+
+What keeps a data set from being read at all, `datasets.read` says itself.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cdnet_tf.data import datasets, preprocess
+
+ERROR, WARNING, REMARK = _SEVERITIES = "error", "warning", "remark"
+_NAMED_AT_MOST = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something found.
+
+    Attributes:
+      severity: `ERROR`, numbers would be wrong; `WARNING`, they may not mean what one
+        thinks; `REMARK`, good to know.
+      problem: what is the matter, and what follows from it; whole sentences.
+      count: of images or identities it is the matter with, at least 1.
+      names: the first twenty of them.
+      remedy: what to do.
+    """
+
+    severity: str
+    problem: str
+    count: int
+    names: tuple[str, ...]
+    remedy: str
+
+    @property
+    def is_error(self) -> bool:
+        return self.severity == ERROR
+
+    def __str__(self) -> str:
+        more = self.count - len(self.names)
+        names = ", ".join(self.names) + (f", and {more:,} more" if more else "")
+        return (
+            f"{self.severity}: {self.count:,} {self.problem} {self.remedy}\n  {names}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Image:
+    split: str
+    path: str
+    identity: int
+    camera: int
+
+
+def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]:
+    """Looks for everything the doctor knows; reads and decodes every image once.
+
+    Args:
+      data: a data set, as read.
+      images_per_id: K, of which a training batch takes as many of each identity.
+
+    Returns:
+      Findings, errors first; none in a sound data set.
+    """
+    images = [
+        _Image(split, *image)
+        for split in ("train", "query", "gallery")
+        for image in _each(getattr(data, split))
+    ]
+    unreadable = _unreadable([image.path for image in images])
+    bad = set(unreadable)
+    readable = [image for image in images if image.path not in bad]
+    findings = [
+        *_empty_splits(data),
+        *_some(
+            ERROR,
+            "Images cannot be decoded.",
+            unreadable,
+            "Restore or remove them.",
+            data.root,
+        ),
+        *_queries(data),
+        *_shared_identities(data),
+        *_cameras(data, images),
+        *_train_identities(data.train, images_per_id),
+        *_duplicates(readable, data.root),
+    ]
+    return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
+
+
+def text(findings: Iterable[Finding]) -> str:
+    """Renders findings for a console."""
+    return "\n".join(str(each) for each in findings) or "The doctor finds nothing."
+
+
+def _each(images: datasets.Images) -> Iterable[tuple[str, int, int]]:
+    return zip(images.paths, images.identities.tolist(), images.cameras.tolist())
+
+
+def _some(
+    severity: str, problem: str, items: Sequence, remedy: str, root: str | None = None
+) -> list[Finding]:
+    """A finding if there are items; those below `root` are named from there."""
+    if not items:
+        return []
+    names = [str(item) for item in items[:_NAMED_AT_MOST]]
+    if root:
+        names = [os.path.relpath(name, root) for name in names]
+    return [Finding(severity, problem, len(items), tuple(names), remedy)]
+
+
+def _empty_splits(data: datasets.ReidDataset) -> list[Finding]:
+    return _some(
+        ERROR,
+        "Splits hold no image but junk (identity -1).",
+        [split for split in ("train", "query", "gallery") if not getattr(data, split)],
+        "Unpack the data set again.",
+    )
+
+
+def _unreadable(paths: Sequence[str]) -> list[str]:
+    """The files that the decoder of training does not take, as in `check_images`."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return [
+            path for path, good in zip(paths, pool.map(_decodes, paths)) if not good
+        ]
+
+
+def _decodes(path: str) -> bool:
+    try:
+        preprocess.decode(tf.io.read_file(path))
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def _queries(data: datasets.ReidDataset) -> list[Finding]:
+    """Queries that no score will count."""
+    cameras = collections.defaultdict(set)
+    for _, identity, camera in _each(data.gallery):
+        cameras[identity].add(camera)
+    absent, hidden = [], []
+    for path, identity, camera in _each(data.query):
+        if identity not in cameras:
+            absent.append(path)
+        elif cameras[identity] == {camera}:
+            hidden.append(path)
+    return [
+        *_some(
+            WARNING,
+            "Queries show someone who is not in the gallery. They are skipped, so "
+            "scores are means over fewer queries than others report.",
+            absent,
+            "Check that query and gallery belong together.",
+            data.root,
+        ),
+        *_some(
+            WARNING,
+            "Queries show someone whom the gallery holds under the same camera only. "
+            "The protocol ignores such images, so these queries are skipped.",
+            hidden,
+            "Check the camera numbers in the file names.",
+            data.root,
+        ),
+    ]
+
+
+def _shared_identities(data: datasets.ReidDataset) -> list[Finding]:
+    if not data.numbers_people_once:
+        return []
+    test = np.union1d(data.query.identities, data.gallery.identities)
+    return _some(
+        ERROR,
+        "Identities are in both train and test. The network has seen people whom it is "
+        "tested on, so its scores are too high.",
+        np.intersect1d(data.train.identities, test).tolist(),
+        "Take them out of one of the two.",
+    )
+
+
+def _cameras(data: datasets.ReidDataset, images: Sequence[_Image]) -> list[Finding]:
+    allowed = data.camera_numbers
+    return _some(
+        WARNING,
+        f"Images have a camera number that {data.name} does not have. The protocol "
+        "goes by this number: with a wrong one a query finds its own camera's images.",
+        [image.path for image in images if image.camera not in allowed],
+        f"Check the file names; cameras are {allowed[0]} to {allowed[-1]}.",
+        data.root,
+    )
+
+
+def _train_identities(train: datasets.Images, images_per_id: int) -> list[Finding]:
+    # In the gallery they are distractors, and a query's own are found by `_queries`.
+    alone = datasets.single_camera_identities(train) if len(train) else np.zeros(0)
+    identities, counts = np.unique(train.identities, return_counts=True)
+    return [
+        *_some(
+            WARNING,
+            "Train identities were seen by one camera only. They teach nothing about a "
+            "change of camera.",
+            alone.tolist(),
+            "Check the camera numbers in the file names if you did not expect this.",
+        ),
+        *_some(
+            REMARK,
+            f"Train identities have fewer than {images_per_id} images, which a batch "
+            "takes of each. Theirs repeat within a batch.",
+            identities[counts < images_per_id].tolist(),
+            "Nothing needs to be done.",
+        ),
+    ]
+
+
+def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
+    """Files of equal content, by the harm they do."""
+    leaks, contradictions, repeats = [], [], []
+    for group in _equal_files(images):
+        name = " = ".join(os.path.relpath(image.path, root) for image in group)
+        if len({image.split == "train" for image in group}) > 1:
+            leaks.append(name)
+        elif len({(image.identity, image.camera) for image in group}) > 1:
+            contradictions.append(name)
+        else:
+            repeats.append(name)
+    return [
+        *_some(
+            ERROR,
+            "Pictures are in both train and test. The network has seen what it is "
+            "tested on, so its scores are too high.",
+            leaks,
+            "Remove them from one of the two.",
+        ),
+        *_some(
+            ERROR,
+            "Pictures appear under different identities or cameras, of which at most "
+            "one is right.",
+            contradictions,
+            "Remove the wrong ones.",
+        ),
+        *_some(
+            REMARK,
+            "Pictures appear more than once under the same identity and camera. They "
+            "count as often.",
+            repeats,
+            "Remove the copies if you did not put them there.",
+        ),
+    ]
+
+
+def _equal_files(images: Sequence[_Image]) -> list[list[_Image]]:
+    """Groups of two and more; only files of equal size are read."""
+    by_size = collections.defaultdict(list)
+    for image in images:
+        by_size[os.path.getsize(image.path)].append(image)
+    by_content = collections.defaultdict(list)
+    for group in by_size.values():
+        for image in group if len(group) > 1 else ():
+            by_content[_digest(image.path)].append(image)
+    return [group for group in by_content.values() if len(group) > 1]
+
+
+def _digest(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).digest()
