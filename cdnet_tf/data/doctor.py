@@ -47,9 +47,8 @@ class Finding:
     def __str__(self) -> str:
         more = self.count - len(self.names)
         names = ", ".join(self.names) + (f", and {more:,} more" if more else "")
-        return (
-            f"{self.severity}: {self.count:,} {self.problem} {self.remedy}\n  {names}"
-        )
+        head = f"{self.severity} ({self.count:,}): {self.problem} {self.remedy}"
+        return f"{head}\n  {names}"
 
 
 @dataclasses.dataclass(frozen=True)
