@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
         state = read_state(pathlib.Path(_CHECKPOINT.value))
         model = torch_weights.restore(state, _NETWORK.value, _HEADS.value, size)
     except (ImportError, OSError, ValueError) as error:
-        sys.exit(f"--checkpoint={_CHECKPOINT.value}: {error}\nNothing was written.")
+        sys.exit(f"{_CHECKPOINT.value} was not imported: {error}")
     _save(model, output)
     print(f"{output}: {_NETWORK.value}, {counting.parameters(model):,} parameters")
 
