@@ -1,0 +1,198 @@
+"""Evaluates a network on the query and gallery of a data set, or examines the data.
+
+python -m cdnet_tf.evaluate --model=runs/cdnet/model.keras --data_dir=DIR
+python -m cdnet_tf.evaluate --check_data --data_dir=DIR
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import time
+
+from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+from cdnet_tf.data import datasets, doctor, pipeline
+from cdnet_tf.deploy import runners
+from cdnet_tf.retrieval import pictures, ranking, report
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "A run's model.keras, a SavedModel directory, or a .tflite file."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Folder of the results. Default: beside --model, `evaluation` for a model.keras, "
+    "and `evaluation_NAME` for the file or directory NAME.",
+)
+_FLIP = flags.DEFINE_boolean(
+    "flip", False, "Add the embedding of the mirrored image to each image's own."
+)
+_RERANK = flags.DEFINE_boolean(
+    "rerank", False, "Score the k-reciprocal re-ranking, too."
+)
+_RANKED_LISTS = flags.DEFINE_integer(
+    "ranked_lists", 10, "Queries whose first ten images are drawn; 0 for none.", 0
+)
+_CHECK_DATA = flags.DEFINE_boolean(
+    "check_data",
+    False,
+    "Look for what would make numbers wrong, and embed nothing. The exit status is 1 "
+    "if there are errors.",
+)
+_LIST_LENGTH = 10  # images
+_SHEET = 10  # queries
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    run_flags.set_threads()
+    if not (_MODEL.value or _CHECK_DATA.value):
+        raise app.UsageError("Name a --model, or examine the data with --check_data.")
+    data = run_flags.read_data()
+    if _CHECK_DATA.value:
+        return _check(data)
+    runner = runners.open_model(
+        _MODEL.value, input_size=_wanted_size(), num_threads=os.cpu_count() or 1
+    )
+    directory = _output_dir()
+    query = _embed(runner, data.query, "query")
+    gallery = _embed(runner, data.gallery, "gallery")
+    found = report.report(
+        query, data.query, gallery, data.gallery, rerank=_RERANK.value
+    )
+    print(report.table(found))
+    _draw(directory, found, query, gallery, data)
+    record = {
+        **found,
+        "flip": _FLIP.value,
+        "model": _describe(runner),
+        "provenance": run_flags.provenance(data),
+    }
+    run_flags.write_text(directory / "evaluation.json", json.dumps(record, indent=1))
+    print(f"Written to {directory}.")
+    return 0
+
+
+def _check(data: datasets.ReidDataset) -> int:
+    """Prints what the doctor finds; returns the exit status."""
+    findings = doctor.examine(data, run_flags.IMAGES_PER_ID.value)
+    print(doctor.text(findings))
+    return int(any(finding.is_error for finding in findings))
+
+
+def _wanted_size() -> tuple[int, int] | None:
+    """The size that the flags ask for, None where they say nothing."""
+    size = run_flags.HEIGHT, run_flags.WIDTH
+    if not any(flag.present for flag in size):
+        return None
+    if not all(flag.present for flag in size):
+        raise ValueError(
+            "Of --height and --width one stands alone; give both, or neither: a model "
+            "knows its size."
+        )
+    return run_flags.HEIGHT.value, run_flags.WIDTH.value
+
+
+def _output_dir() -> pathlib.Path:
+    """Makes the folder of the results before the long part of the work."""
+    model = pathlib.Path(_MODEL.value).resolve()
+    # Exports of one network lie side by side, and each keeps its own results.
+    name = "evaluation" if model.name == "model.keras" else f"evaluation_{model.stem}"
+    directory = pathlib.Path(_OUTPUT_DIR.value or model.parent / name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"output_dir={directory} cannot be made ({error}); choose another."
+        ) from error
+    return directory
+
+
+def _embed(runner: runners.Runner, images: datasets.Images, split: str) -> np.ndarray:
+    """Embeds a split, (n, d); with --flip a sum, whose length does not matter."""
+    began = time.perf_counter()
+    batches = pipeline.image_batches(
+        images.paths, runner.height, runner.width, run_flags.BATCH_SIZE.value
+    )
+    embeddings = [np.zeros((0, runner.dimensions), np.float32)]
+    for batch in batches.as_numpy_iterator():
+        embedded = runner.embed(batch)
+        if _FLIP.value:
+            embedded = embedded + runner.embed(batch[:, :, ::-1])
+        embeddings.append(embedded)
+    seconds = time.perf_counter() - began
+    print(f"{split}: {len(images)} images embedded in {seconds:.1f} s.", flush=True)
+    return np.concatenate(embeddings)
+
+
+def _draw(directory: pathlib.Path, found: dict, query, gallery, data) -> None:
+    """Writes cmc.png and, ten queries a sheet, ranked_lists_1.png and so on."""
+    curves = {"nearest first": found["scores"]["cmc"]}
+    if found["reranked"]:
+        curves["re-ranked"] = found["reranked"]["cmc"]
+    pictures.cmc_curve(directory / "cmc.png", curves)
+    for old in directory.glob("ranked_lists_*.png"):
+        old.unlink()
+    rows = _ranked(query, gallery, data)
+    for start in range(0, len(rows), _SHEET):
+        name = f"ranked_lists_{start // _SHEET + 1}.png"
+        pictures.ranked_lists(directory / name, rows[start : start + _SHEET])
+
+
+def _ranked(query, gallery, data: datasets.ReidDataset) -> list[pictures.Ranked]:
+    """The first images found for --ranked_lists queries, spread over all of them."""
+    count = min(_RANKED_LISTS.value, len(data.query))
+    chosen = np.linspace(0, len(data.query) - 1, count).astype(int)
+    some = datasets.Images(
+        tuple(data.query.paths[i] for i in chosen),
+        data.query.identities[chosen],
+        data.query.cameras[chosen],
+    )
+    if not count:
+        return []
+    nearest, far = ranking.nearest(
+        query[chosen], some, gallery, data.gallery, _LIST_LENGTH
+    )
+    rows = []
+    for i, (found, distances) in enumerate(zip(nearest, far)):
+        found = found[found >= 0]  # a shorter ranking ends in -1
+        right = data.gallery.identities[found] == some.identities[i]
+        files = [data.gallery.paths[j] for j in found]
+        rows.append(pictures.Ranked(some.paths[i], files, distances, right))
+    return rows
+
+
+def _describe(runner: runners.Runner) -> dict:
+    """What was evaluated, for the record."""
+    return {
+        "path": str(runner.path),
+        "sha256": _sha256(runner.path),
+        "kind": runner.kind,
+        "runtime": f"TensorFlow {tf.__version__}",
+        "height": runner.height,
+        "width": runner.width,
+        "dimensions": runner.dimensions,
+        "takes_pixels": runner.pixels,
+    }
+
+
+def _sha256(path: pathlib.Path) -> str:
+    """Of a file; of a directory, over the names and contents of its files in order."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    app.run(main)
