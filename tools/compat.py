@@ -1,0 +1,225 @@
+"""Runs exported files in today's runtimes and compares them with TensorFlow 2.15.
+
+    python tools/compat.py --export_dir=DIR    # .tflite files and SavedModels below it
+    python tools/compat.py                     # a small untrained network's, made here
+
+Each runtime has a virtual environment of its own under --environments, made when it is
+missing; 2 GB in all. A file runs twice in a TFLite runtime: with its built-in kernels,
+where 8-bit integers must be equal and floats agree within 1e-4, and with the default
+ones, where another runtime brings another XNNPACK, which rounds integers otherwise;
+there the cosine must be 0.999. The exit status is 1 if anything departs or fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+from cdnet_tf import run_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+
+from cdnet_tf.deploy import serving
+from cdnet_tf.nn import networks
+
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Folder of exports. Default: exports of a small network."
+)
+_ENVIRONMENTS = flags.DEFINE_string(
+    "environments", ".compat", "Folder of the runtimes' virtual environments."
+)
+_RUNTIMES = flags.DEFINE_list(
+    "runtimes",
+    ["tensorflow==2.21.0", "ai-edge-litert==2.3.0"],
+    "Packages to compare with, with versions.",
+)
+_PYTHON = flags.DEFINE_string(
+    "python", sys.executable, "Makes the environments; at least Python 3.10."
+)
+
+_REFERENCE = "reference"
+_TOLERANCE = 1e-4
+_COSINE = 0.999
+_CHECK = pathlib.Path(__file__).with_name("compat_check.py")
+
+
+class Verdict(NamedTuple):
+    """How an output departs from the reference's."""
+
+    good: bool
+    text: str
+
+
+class Result(NamedTuple):
+    """What one runtime made of all files.
+
+    Attributes:
+      outputs, failures, kinds: by `FILE|CASE`; kinds are `float`, `integer`, `mixed`.
+      versions: of packages and Python.
+    """
+
+    outputs: dict[str, np.ndarray]
+    failures: dict[str, str]
+    kinds: dict[str, str]
+    versions: dict[str, str]
+
+    def title(self) -> str:
+        names = {"tensorflow": "TensorFlow", "ai-edge-litert": "LiteRT"}
+        return next(
+            f"{title} {self.versions[name]}"
+            for name, title in names.items()
+            if name in self.versions
+        )
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    logging.set_verbosity(logging.WARNING)
+    tf.get_logger().setLevel("WARNING")
+    pythons = {runtime: _environment(runtime) for runtime in _RUNTIMES.value}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(_EXPORT_DIR.value or pathlib.Path(scratch, "exports"))
+        if not _EXPORT_DIR.value:
+            _export_small_network(folder)
+        files = _exports(folder)
+        work = pathlib.Path(scratch)
+        # The first one draws the inputs.
+        reference = _run(sys.executable, work, _REFERENCE, folder, files)
+        others = [
+            _run(python, work, runtime, folder, files)
+            for runtime, python in pythons.items()
+        ]
+    if not report(reference, others):
+        sys.exit(1)
+
+
+def _environment(runtime: str) -> str:
+    """The Python of a runtime's environment, which is made if it is missing."""
+    root = pathlib.Path(_ENVIRONMENTS.value)
+    folder = root / runtime.replace("==", "-")
+    python = str(folder / "bin" / "python")
+    # Written last, so that an interrupted installation is not taken for a whole one.
+    stamp = folder / "installed"
+    if not stamp.exists():
+        print(f"Installing {runtime} into {folder}.", flush=True)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / ".gitignore").write_text("*\n")
+        _command(_PYTHON.value, "-m", "venv", "--clear", str(folder))
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _command(*pip, runtime)
+        stamp.touch()
+    return python
+
+
+def _command(*command: str, **options) -> None:
+    process = subprocess.run(
+        command, capture_output=True, text=True, check=False, **options
+    )
+    if process.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} failed:\n{process.stderr.strip()}\n(TensorFlow 2.21 "
+            "and LiteRT 2.3 need Python 3.10 or later: --python names another.)"
+        )
+
+
+def _export_small_network(folder: pathlib.Path) -> None:
+    """A SavedModel, and TFLite files in floats, in 8-bit weights, in 8-bit integers."""
+    tf.keras.utils.set_random_seed(0)
+    network = networks.build_named(
+        "cdnet", input_shape=(64, 32, 3), width_multiplier=0.25
+    )
+    serving.export(network, folder / "savedmodel")
+    images = np.random.default_rng(0).normal(size=(8, 1, 64, 32, 3)).astype(np.float32)
+    for name in ("float32", "dynamic", "int8"):
+        converter = tf.lite.TFLiteConverter.from_keras_model(network)
+        if name != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if name == "int8":
+            converter.representative_dataset = lambda: ([image] for image in images)
+            builtins = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+            converter.target_spec.supported_ops = [builtins]
+            converter.inference_input_type = tf.int8
+            converter.inference_output_type = tf.int8
+        (folder / f"{name}.tflite").write_bytes(converter.convert())
+
+
+def _exports(folder: pathlib.Path) -> list[str]:
+    """Paths below the folder, relative to it."""
+    found = [*folder.rglob("*.tflite")]
+    found += [file.parent for file in folder.rglob("saved_model.pb")]
+    if not found:
+        raise FileNotFoundError(
+            f"export_dir={folder} holds no .tflite file and no SavedModel; name the "
+            "--output_dir of an export, or leave the flag out."
+        )
+    return sorted(str(path.relative_to(folder)) for path in found)
+
+
+def _run(
+    python: str, work: pathlib.Path, name: str, folder: pathlib.Path, files: list[str]
+) -> Result:
+    # Nothing of this environment may be found by another Python.
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    python = os.path.abspath(python)
+    _command(python, str(_CHECK), str(work), name, *files, cwd=folder, env=clean)
+    record = json.loads((work / f"{name}.json").read_text("utf-8"))
+    return Result(outputs=dict(np.load(work / f"{name}.npz")), **record)
+
+
+def report(reference: Result, others: list[Result]) -> bool:
+    """Prints a line for each file and way to run it; returns whether all is well."""
+    titles = [reference.title(), *(other.title() for other in others)]
+    good, rows, notes = True, [["file", "run with", *titles]], []
+    for result in (reference, *others):
+        notes += [f"{result.title()}: {k}: {v}" for k, v in result.failures.items()]
+    known = {key for result in (reference, *others) for key in result.outputs}
+    failed = {key for result in (reference, *others) for key in result.failures}
+    for key in sorted(known | failed):
+        verdicts = [judge(key, reference, other) for other in (reference, *others)]
+        good &= all(verdict.good for verdict in verdicts)
+        rows.append(
+            [*f"{key}|".split("|")[:2], *(verdict.text for verdict in verdicts)]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print(*notes, sep="\n")
+    return good
+
+
+def judge(key: str, reference: Result, other: Result) -> Verdict:
+    """Compares one file's outputs, run one way."""
+    if key in other.failures:
+        return Verdict(False, "FAILS")
+    if other is reference:
+        return Verdict(True, reference.kinds[key])
+    if key not in other.outputs:
+        # A SavedModel, where there is only TFLite.
+        return Verdict(True, "-")
+    if key not in reference.outputs:
+        return Verdict(False, "FAILS in the reference")
+    expected, actual = (
+        result.outputs[key].astype(np.float64) for result in (reference, other)
+    )
+    difference = float(np.abs(expected - actual).max())
+    kind = reference.kinds[key]
+    if kind != "float" and key.endswith("default kernels"):
+        norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
+        cosine = float(((expected * actual).sum(axis=1) / norms).min())
+        return Verdict(cosine >= _COSINE, f"cosine {cosine:.5f}")
+    if kind == "integer":
+        return Verdict(
+            difference == 0, f"{difference:.0f} steps" if difference else "="
+        )
+    return Verdict(difference <= _TOLERANCE, f"{difference:.1e}")
+
+
+if __name__ == "__main__":
+    app.run(main)
