@@ -1,0 +1,328 @@
+"""Integers for floats: after training, layer by layer, and as part of training.
+
+Post-training quantisation takes each tensor's range from calibration images. Where
+that costs too much, `worst_layers` says which layers cost it, `keep_float` leaves some
+of them out, and `trainable` gives a network whose weights can be trained against their
+own rounding. The one file that knows tensorflow-model-optimization.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+from tensorflow.keras import layers
+
+# The public debugger fixes the types of input and output; this is what it calls.
+from tensorflow.lite.python import convert as lite_convert
+
+from cdnet_tf.deploy import folding
+
+_tfmot = tfmot.quantization.keras
+_PROBE_BATCH = 32
+
+
+class LayerError(NamedTuple):
+    """What rounding its output costs one operation.
+
+    Attributes:
+      layer: the Keras layer whose output it is; takes part in `keep_float`.
+      op: TFLite's name of the operation.
+      error: root of the mean squared error over the output's quantisation step; 0.29
+        (1 / sqrt(12)) is rounding alone, more is error in the weights or clipping.
+      tensor: TFLite's name of the output.
+    """
+
+    layer: str
+    op: str
+    error: float
+    tensor: str
+
+
+def post_training(converter: tf.lite.TFLiteConverter, images: np.ndarray) -> None:
+    """Sets a converter to 8-bit integers throughout, ranges from calibration images.
+
+    Args:
+      converter: of a float network.
+      images: (n, ...) float32, exactly what the network takes, n at least 1; of the
+        training split, never those it will be judged on.
+
+    Raises:
+      ValueError: no images.
+    """
+    if not len(images):
+        raise ValueError("No calibration images; pass at least one, better 100.")
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _singly(images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+
+
+def worst_layers(
+    converter: tf.lite.TFLiteConverter, images: np.ndarray
+) -> list[LayerError]:
+    """Every operation's quantisation error, worst first.
+
+    Each operation is run on its float inputs, so that its error is its own and not what
+    the operations before it left.
+
+    Args:
+      converter: after `post_training`.
+      images: as there.
+    """
+    return _errors(_debugger(converter, images))
+
+
+def keep_float(
+    converter: tf.lite.TFLiteConverter,
+    images: np.ndarray,
+    kept: Sequence[str],
+    input_type: tf.DType,
+    output_type: tf.DType,
+) -> bytes:
+    """Converts with some layers in float and the others in integers.
+
+    Args:
+      converter: after `post_training`.
+      images: as there.
+      kept: Keras layers by name, or prefixes of several up to a `/`.
+      input_type, output_type: of the file's input and output.
+
+    Raises:
+      ValueError: a name fits no operation.
+    """
+    debugger = _debugger(converter, images)
+    tensors = [error.tensor for error in _errors(debugger)]
+    nodes = set()
+    for layer in kept:
+        of_layer = {tensor for tensor in tensors if belongs(tensor, layer)}
+        if not of_layer:
+            raise ValueError(
+                f"selective={layer!r} is the name of no quantised layer, nor the "
+                "folder of some, such as stem or stage1/block1/cblock1/gate; "
+                "--debug_layers lists them."
+            )
+        nodes |= of_layer
+    return lite_convert.mlir_quantize(
+        debugger.calibrated_model,
+        input_data_type=input_type,
+        output_data_type=output_type,
+        denylisted_nodes=sorted(nodes),
+    )
+
+
+def _errors(debugger) -> list[LayerError]:
+    debugger.run()
+    table = io.StringIO()
+    debugger.layer_statistics_dump(table)
+    table.seek(0)
+    found = []
+    for row in csv.DictReader(table):
+        error = float(row["mean_squared_error"]) ** 0.5 / float(row["scale"])
+        tensor = row["tensor_name"]
+        found.append(LayerError(_paths(tensor)[0], row["op_name"], error, tensor))
+    return sorted(found, key=lambda each: -each.error)
+
+
+def belongs(tensor: str, layer: str) -> bool:
+    """Whether an operation, by its output tensor's name, is part of a Keras layer."""
+    return any(f"{path}/".startswith(f"{layer}/") for path in _paths(tensor))
+
+
+def _paths(tensor: str) -> list[str]:
+    """Names of the Keras layers in an operation, the one it ends with first.
+
+    TFLite joins the names of what it fused by semicolons: network/layer/op;...
+    Constants that several layers share bring in names of other blocks; a name counts
+    only if it stands in the same block as the first.
+    """
+    paths = ["/".join(name.split("/")[1:-1]) or name for name in tensor.split(";")]
+    block = paths[0].rpartition("/")[0]
+    return [path for path in paths if path.rpartition("/")[0] == block]
+
+
+def _debugger(converter, images) -> tf.lite.experimental.QuantizationDebugger:
+    return tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=lambda: _singly(images)
+    )
+
+
+def _singly(images: np.ndarray) -> Iterator[list[np.ndarray]]:
+    return ([image[None]] for image in images)
+
+
+class _KernelRounding(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds a kernel in training: one symmetric range per output channel.
+
+    Not at inference: the converter rounds the constant kernels itself, in just this
+    way, and leaves a RESHAPE in the file where it finds a depthwise one rounded.
+    """
+
+    def build(self, tensor_shape, name, layer):
+        return {}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        if not training:
+            return inputs
+        # Depthwise kernels are (kh, kw, c, 1), the others (kh, kw, c_in, c_out).
+        depthwise = inputs.shape[3] == 1
+        rows = tf.transpose(inputs, [0, 1, 3, 2]) if depthwise else inputs
+        largest = tf.reduce_max(tf.abs(rows), axis=[0, 1, 2])
+        rows = tf.quantization.fake_quant_with_min_max_vars_per_channel(
+            rows, -largest, largest, narrow_range=True
+        )
+        return tf.transpose(rows, [0, 1, 3, 2]) if depthwise else rows
+
+    def get_config(self):
+        return {}
+
+
+def _moving() -> tfmot.quantization.keras.quantizers.Quantizer:
+    return _tfmot.quantizers.MovingAverageQuantizer(
+        num_bits=8, per_axis=False, symmetric=False, narrow_range=False
+    )
+
+
+class _Nothing(tfmot.quantization.keras.QuantizeConfig):
+    """Output and input have the same scale, so there is nothing to round."""
+
+    def get_weights_and_quantizers(self, layer):
+        return []
+
+    def get_activations_and_quantizers(self, layer):
+        return []
+
+    def set_quantize_weights(self, layer, quantize_weights):
+        pass
+
+    def set_quantize_activations(self, layer, quantize_activations):
+        pass
+
+    def get_output_quantizers(self, layer):
+        return []
+
+    def get_config(self):
+        return {}
+
+
+class _Output(_Nothing):
+    """Rounds what the layer gives; it has no weights to round."""
+
+    def get_output_quantizers(self, layer):
+        return [_moving()]
+
+
+class _Convolution(_Output):
+    """Rounds kernel and output; the ReLU is part of the layer."""
+
+    def get_weights_and_quantizers(self, layer):
+        return [(getattr(layer, _kernel_name(layer)), _KernelRounding())]
+
+    def set_quantize_weights(self, layer, quantize_weights):
+        setattr(layer, _kernel_name(layer), quantize_weights[0])
+
+
+def _kernel_name(layer: layers.Layer) -> str:
+    return "depthwise_" * isinstance(layer, layers.DepthwiseConv2D) + "kernel"
+
+
+_CONFIGS = {
+    layers.Conv2D: _Convolution,
+    layers.DepthwiseConv2D: _Convolution,
+    layers.BatchNormalization: _Output,
+    layers.Multiply: _Output,
+    layers.AveragePooling2D: _Nothing,
+}
+_SCOPE = {
+    each.__name__: each for each in (_Nothing, _Output, _Convolution, _KernelRounding)
+}
+
+
+def trainable(network: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
+    """A copy of a network that rounds as its int8 file will, to be trained.
+
+    Normalisations are folded first (`folding.fold`), so what is trained is what the
+    file holds. Ranges of activations start as the least and the greatest value that
+    the calibration images give, those of weights follow the weights. (From the
+    library's own start, -6 to 6, training would have to find them first.)
+
+    Args:
+      network: images -> embedding; left unchanged.
+      images: (n, h, w, 3) float32, as the network takes them, of the training split.
+
+    Returns:
+      A model of the same input and output. `training=True` moves the ranges with the
+      weights; `tflite.convert` takes it as it is.
+    """
+    folded = folding.fold(network)
+    annotated = tf.keras.models.clone_model(folded, clone_function=_annotate)
+    annotated.set_weights(folded.get_weights())
+    with _tfmot.quantize_scope(_SCOPE):
+        model = _tfmot.quantize_apply(annotated)
+    ranges = _ranges(folded, images)
+    for layer in model.layers:
+        if isinstance(layer, layers.InputLayer):
+            continue
+        # The layer that rounds the input wraps nothing.
+        inner = getattr(layer, "layer", None)
+        name = inner.name if inner else folded.layers[0].name
+        _set_range(layer, *ranges[name])
+        if isinstance(inner, layers.BatchNormalization):
+            inner.trainable = False
+    return model
+
+
+def has_ranges(network: tf.keras.Model) -> bool:
+    """Whether a network came from `trainable`, and needs no calibration."""
+    return any(isinstance(layer, _tfmot.QuantizeWrapperV2) for layer in network.layers)
+
+
+def _annotate(layer: layers.Layer) -> layers.Layer:
+    copy = type(layer).from_config(layer.get_config())
+    if isinstance(layer, layers.InputLayer):
+        return copy
+    config = _CONFIGS.get(type(layer))
+    return _tfmot.quantize_annotate_layer(copy, config and config())
+
+
+def _ranges(
+    network: tf.keras.Model, images: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Layer's name -> least and greatest value of its output, over all its calls."""
+    outputs = {
+        layer.name: [layer.get_output_at(i) for i in range(len(layer.inbound_nodes))]
+        for layer in network.layers
+    }
+    probe = tf.keras.Model(network.input, outputs)
+
+    @tf.function
+    def extremes(batch):
+        values = probe(batch, training=False)
+        return {
+            name: (
+                tf.reduce_min([tf.reduce_min(x) for x in each]),
+                tf.reduce_max([tf.reduce_max(x) for x in each]),
+            )
+            for name, each in values.items()
+        }
+
+    found: dict[str, tuple[float, float]] = {}
+    for start in range(0, len(images), _PROBE_BATCH):
+        for name, (low, high) in extremes(images[start : start + _PROBE_BATCH]).items():
+            # A range holds 0, which padding and ReLU need to be exact.
+            before = found.get(name, (0.0, 0.0))
+            found[name] = min(before[0], float(low)), max(before[1], float(high))
+    return found
+
+
+def _set_range(layer: layers.Layer, low: float, high: float) -> None:
+    """Starts the range in which a layer's output is rounded, if it is, at low..high."""
+    for variable in layer.weights:
+        if variable.name.endswith("_min:0"):
+            variable.assign(low)
+        elif variable.name.endswith("_max:0"):
+            variable.assign(high)
