@@ -139,6 +139,13 @@ def test_a_pickle_that_names_anything_else_is_refused(python, name, call):
         cifar.read_python(str(python))
 
 
+def test_even_the_names_of_arrays_reach_no_code_of_numpy(python):
+    """NumPy would refuse an array of such a shape, where its own code is called."""
+    call = b"cnumpy\nndarray\n" + _string(b"no shape") + b"\x85R"
+    (python / "test").write_bytes(_pickle("test", filenames=call))
+    _check(*cifar.read_python(str(python)))
+
+
 @pytest.mark.parametrize("opcode", ["reduce", "stack_global"])
 def test_a_pickled_program_does_not_run(python, opcode):
     victim = python / "victim"

@@ -69,8 +69,7 @@ def train_batches(
         if not first_epoch:
             pipeline.check_images([*dataset.train.images, *dataset.test.images])
         images = _map(steps.unbatch(), _random_window, height, width)
-        batches = images.batch(batch_size, drop_remainder=True)
-        batches = batches.map(lambda *batch: (preprocess.normalise(batch[0]), batch[1]))
+        batches = _map(images.batch(batch_size, drop_remainder=True), _imagenet_batch)
     batches = batches.prefetch(tf.data.AUTOTUNE)
     return pipeline.Batches(batches, stream.steps, dataset.num_classes)
 
@@ -102,12 +101,13 @@ def test_batches(
     images, labels = dataset.test.images, tf.constant(dataset.test.labels)
     if isinstance(images, np.ndarray):
         numbers = tf.data.Dataset.range(len(images)).batch(batch_size)
-        pixels = _map(numbers, _resized, images, height, width).map(normalise_cifar)
+        pixels = _map(numbers, _resized, images, height, width)
+        pixels = _map(pixels, normalise_cifar)
     else:
         pipeline.check_images(images)
         files = tf.data.Dataset.from_tensor_slices(tf.constant(images, tf.string))
         pixels = _map(files, _central_square, height, width).batch(batch_size)
-        pixels = pixels.map(preprocess.normalise)
+        pixels = _map(pixels, preprocess.normalise)
     labels = tf.data.Dataset.from_tensor_slices(labels).batch(batch_size)
     return tf.data.Dataset.zip((pixels, labels)).prefetch(tf.data.AUTOTUNE)
 
@@ -208,10 +208,15 @@ def _fitted(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 def _random_window(path, label, seed, height, width):
     image = preprocess.decode(tf.io.read_file(path))
-    seeds = tf.random.experimental.stateless_split(seed, 2)
-    window = augment.crop_windows(tf.shape(image)[tf.newaxis, :2], seeds[0])[0]
-    image = _cut(image, window, height, width)
-    return augment.flip_and_crop(image[tf.newaxis], seeds[1], pad=0)[0], label
+    window = augment.crop_windows(tf.shape(image)[tf.newaxis, :2], seed)[0]
+    return _cut(image, window, height, width), label, seed
+
+
+def _imagenet_batch(images, labels, seeds):
+    # The first window has used up its own seed.
+    seed = tf.random.experimental.stateless_fold_in(seeds[0], 1)
+    images = augment.flip_and_crop(images, seed, pad=0)
+    return preprocess.normalise(images), labels
 
 
 def _central_square(path, height, width):
