@@ -76,7 +76,7 @@ def _people(seed, images=60, queries=12, people=7, dtype=np.float64):
 
 
 def _rows(*args, **kwargs):
-    return np.array([row.copy() for row in reranking.distance_rows(*args, **kwargs)])
+    return np.array(list(reranking.distance_rows(*args, **kwargs)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -143,6 +143,17 @@ def test_neighbours_agree_with_a_sort():
         near, farthest = neighbours.of_all(Embeddings.of(rows, "all"), 3, block_bytes)
         np.testing.assert_array_equal(near, expected)
         np.testing.assert_array_equal(farthest, distances.max(axis=1))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_neighbours_that_come_ever_nearer(order):
+    # On a line at 0, 1, 4, 9, ...: an image's nearest are those beside it.
+    rows = (np.arange(90.0) ** 2)[::order, np.newaxis]
+    distances = (rows - rows.T) ** 2
+    expected = [_nearest(distances, i, 4) for i in range(90)]
+    for block_bytes in (1, 20_000, 2**26):
+        near, _ = neighbours.of_all(Embeddings.of(rows, "all"), 5, block_bytes)
+        np.testing.assert_array_equal(near, expected)
 
 
 def test_sparse_rows_and_columns():

@@ -89,9 +89,12 @@ class _Nearest:
         """Offers images `first`, ... to the last ones; (rows, last ones)."""
         start = len(self._values) - block.shape[1]
         bounds = self._values[start:, -1]
-        if first == 0 and len(block) >= self._k:
-            bounds = np.minimum(bounds, _bounds(block, self._k, axis=0))
-        rows, columns = _split(block <= bounds)
+        near = block <= bounds
+        # At first, and as long as images come ever nearer, the bound is of no help.
+        many = np.count_nonzero(near) > 2 * self._k * block.shape[1]
+        if many and len(block) >= self._k:
+            near = block <= np.minimum(bounds, _bounds(block, self._k, axis=0))
+        rows, columns = _split(near)
         self._merge(start + columns, first + rows, block[rows, columns])
 
     def _merge(self, images: np.ndarray, indices: np.ndarray, values: np.ndarray):

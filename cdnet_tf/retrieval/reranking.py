@@ -3,7 +3,7 @@
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR
 2017. Each image is described by the images that it and they hold for near, and two
 images are alike if these are the same. Of the 19,281 x 19,281 matrices of Market-1501
-that the definition speaks of, only the entries that are not zero are ever held.
+that the definition speaks of, a few rows at a time and what is not zero are held.
 
 Where the authors' paper and program differ, published results come from the program
 and it is followed: distances are divided by the greatest of their row, and a set of k/2
@@ -73,7 +73,7 @@ def distance_rows(
     normalize: bool = True,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[np.ndarray]:
-    """Yields each query's re-ranked distances to the gallery.
+    """Finds each query's re-ranked distances to the gallery.
 
     The neighbours of all images among all images are found first, before the first row:
     the time goes with the square of their number. Beyond a copy of the embeddings and
@@ -89,8 +89,8 @@ def distance_rows(
       normalize: compare directions only, as after L2 normalisation.
       block_bytes: of distances held at once.
 
-    Yields:
-      (g,) floats, 0..1, smaller is nearer; valid until the next is taken.
+    Returns:
+      For each query in turn (g,) float64, 0..1, smaller is nearer.
 
     Raises:
       ValueError: a parameter out of range, sizes that do not agree, or embeddings that
