@@ -18,7 +18,7 @@ import time
 from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from cdnet_tf.data import datasets, pipeline, preprocess
 from cdnet_tf.deploy import client, quantize, runners, tflite
@@ -40,8 +40,8 @@ _CALIBRATION = flags.DEFINE_integer(
 _GATE_IMAGES = flags.DEFINE_integer(
     "gate_images",
     0,
-    "Judge on about so many query and gallery images, whole identities drawn by --seed; "
-    "0 for all.",
+    "Judge on about so many query and gallery images, of whole identities drawn by "
+    "--seed; 0 for all.",
     0,
 )
 _MAX_MAP_DROP = flags.DEFINE_float(
@@ -62,7 +62,7 @@ _SELECTIVE = flags.DEFINE_list(
 _QAT_EPOCHS = flags.DEFINE_integer(
     "qat_epochs", 0, "Epochs of quantisation-aware training, for integer files.", 0
 )
-_QAT_LR = flags.DEFINE_float("qat_lr", 1e-3, "Its learning rate (Adam) at the start.")
+_QAT_LR = flags.DEFINE_float("qat_lr", 1e-4, "Its learning rate (Adam) at the start.")
 _WORST = 20  # layers listed
 _REPORT = "export_report.json"
 _EMBED_BATCH = 64
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     _check_flags()
+    logging.set_verbosity(logging.WARNING)  # The converter announces itself each time.
     run_flags.set_threads()
     tf.keras.utils.set_random_seed(run_flags.SEED.value)
     network = _load(pathlib.Path(_MODEL.value))

@@ -1,8 +1,8 @@
 """README.txt beside exported TFLite files: what each takes, and programs that run it.
 
-The Python program is extracted and run by a test, the C++ program is checked against
-the headers that come with TensorFlow where there is a compiler; the Kotlin program has
-been read only, and the text says so.
+The Python program is extracted and run by a test. The C++ program is compiled by a test
+against a list of the C API's declarations, for the real header does not come with the
+Python package; the Kotlin program has been read only. The text says so.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ likely they show the same person.
 
 Inputs of type float32 and int8 take normalised colours, channel by channel
     (pixel - mean) / std, mean = 123.675 116.28 103.53, std = 58.395 57.12 57.375
-and an int8 input takes round(value / scale) + zero_point, clipped to -128..127. An input
-of type uint8 takes pixels as they are, 0..255. An int8 output means
+and an int8 input takes round(value / scale) + zero_point, clipped to -128..127. A uint8
+input takes pixels as they are, 0..255. An int8 output means
     value = (integer - zero_point) * scale
 nhwc is (batch, height, width, 3), nchw is (batch, 3, height, width); -1 is any batch.
 The same facts stand in each file, as JSON, in its metadata buffer `cdnet_tf`.
@@ -92,15 +92,14 @@ int main(int, char** argv) {
 
 _KOTLIN = """
 import java.nio.ByteBuffer
-import java.nio.ByteOrder
 import kotlin.math.sqrt
 import org.tensorflow.lite.Interpreter
 // pixels: RGB, height * width * 3 bytes, for a nhwc file with a uint8 input.
 fun embed(net: Interpreter, pixels: ByteArray): FloatArray {
-    val input = ByteBuffer.allocateDirect(pixels.size).order(ByteOrder.nativeOrder())
+    val input = ByteBuffer.allocateDirect(pixels.size)
     input.put(pixels).rewind()
     val output = net.getOutputTensor(0)
-    val raw = ByteBuffer.allocateDirect(output.numBytes()).order(ByteOrder.nativeOrder())
+    val raw = ByteBuffer.allocateDirect(output.numBytes())
     net.run(input, raw)
     val q = output.quantizationParams()
     val y = FloatArray(output.numBytes()) { (raw.get(it) - q.zeroPoint) * q.scale }
@@ -112,7 +111,7 @@ fun embed(net: Interpreter, pixels: ByteArray): FloatArray {
 # What each program was checked with is part of what it says.
 PROGRAMS = {
     "Python: python THIS.py FILE.tflite first.jpg second.jpg": _PYTHON,
-    "C++, for a file with a uint8 input (compiled, not linked or run)": _CPP,
+    "C++, for a file with a uint8 input (syntax checked; never linked or run)": _CPP,
     "Kotlin, for a file with a uint8 input (never compiled)": _KOTLIN,
 }
 

@@ -17,69 +17,64 @@ _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 def fold(network: tf.keras.Model) -> tf.keras.Model:
     """Returns the inference function of a network with fewer layers; weights copied.
 
-    A normalisation is folded where it alone reads a linear convolution, a ReLU where it
-    alone reads a convolution, folded or not. All other layers stay, under their names;
-    a convolution keeps its own name. The function is the same up to float rounding.
+    A normalisation is folded where it alone reads a linear convolution that is called
+    once, a ReLU where every call of a convolution, folded or not, is read by a ReLU
+    alone. All other layers stay, and a convolution keeps its name. The function is the
+    same up to float rounding.
 
     Args:
-      network: a flat functional model of stock layers.
+      network: a flat functional model of stock layers, with one output.
     """
-    absorbed = _absorbed(network)
-    followers = {layer for tail in absorbed.values() for layer in tail}
+    tails = _tails(network)
+    absorbed = {id(node) for tail in tails.values() for node in tail}
     tensors = {id(t): tf.keras.Input(t.shape[1:], name=t.name) for t in network.inputs}
     inputs = list(tensors.values())
     copies: dict[str, layers.Layer] = {}
     for node in _nodes(network):
-        given = [tensors[id(t)] for t in node.keras_inputs]
-        call = given[0] if len(given) == 1 else given
-        if node.layer in followers:
-            result = call
-        else:
+        given = [tensors[id(tensor)] for tensor in node.keras_inputs]
+        result = given[0] if len(given) == 1 else given
+        if id(node) not in absorbed:
             name = node.layer.name
             if name not in copies:
-                copies[name] = _copy(node.layer, absorbed.get(name, []))
-            result = copies[name](call)
+                copies[name] = _copy(node.layer, tails.get(name, []))
+            result = copies[name](result)
         tensors[id(node.outputs)] = result
-    outputs = [tensors[id(t)] for t in network.outputs]
-    folded = tf.keras.Model(inputs, outputs[0], name=network.name)
-    for layer in network.layers:
-        if layer.name in copies and layer.weights:
-            copies[layer.name].set_weights(
-                _folded_weights(layer, absorbed.get(layer.name, []))
-            )
+    folded = tf.keras.Model(inputs, tensors[id(network.output)], name=network.name)
+    for name, copy in copies.items():
+        weights = _folded_weights(network.get_layer(name), tails.get(name, []))
+        copy.set_weights(weights)
     return folded
 
 
 def _nodes(network: tf.keras.Model) -> list:
     """Every call of every layer but the inputs, in an order in which it can run."""
-    by_depth = network._nodes_by_depth
-    nodes = [
-        node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]
-    ]
-    return [node for node in nodes if node.keras_inputs]
+    depths = sorted(network._nodes_by_depth.items(), reverse=True)
+    return [node for _, nodes in depths for node in nodes if node.keras_inputs]
 
 
-def _absorbed(network: tf.keras.Model) -> dict[str, list[layers.Layer]]:
-    """Convolution's name -> the normalisation and the ReLU that go into it."""
+def _tails(network: tf.keras.Model) -> dict[str, list]:
+    """Convolution's name -> the calls of normalisation and ReLUs that go into it."""
+    calls: dict[str, list] = {}
     readers: dict[int, list] = {}
-    calls: dict[str, int] = {}
     for node in _nodes(network):
-        calls[node.layer.name] = calls.get(node.layer.name, 0) + 1
+        if _linear_convolution(node.layer):
+            calls.setdefault(node.layer.name, []).append(node)
         for tensor in node.keras_inputs:
             readers.setdefault(id(tensor), []).append(node)
-    kept = {id(tensor) for tensor in network.outputs}
-    absorbed = {}
-    for node in _nodes(network):
-        if _linear_convolution(node.layer) and calls[node.layer.name] == 1:
-            tail, tensor = [], node.outputs
-            for kind in (layers.BatchNormalization, layers.ReLU):
-                after = readers.get(id(tensor), [])
-                if len(after) == 1 and id(tensor) not in kept:
-                    if _is(after[0].layer, kind):
-                        tail.append(after[0].layer)
-                        tensor = after[0].outputs
-            absorbed[node.layer.name] = tail
-    return absorbed
+    for tensor in network.outputs:
+        readers.setdefault(id(tensor), []).append(None)
+    return {name: _tail(ends, readers) for name, ends in calls.items()}
+
+
+def _tail(ends: list, readers: dict[int, list]) -> list:
+    tail = []
+    for kind in (layers.BatchNormalization, layers.ReLU):
+        after = [readers[id(node.outputs)] for node in ends]
+        alone = all(len(nodes) == 1 and _is(nodes[0], kind) for nodes in after)
+        if alone and (kind is layers.ReLU or len(ends) == 1):
+            ends = [nodes[0] for nodes in after]
+            tail += ends
+    return tail
 
 
 def _linear_convolution(layer: layers.Layer) -> bool:
@@ -87,31 +82,36 @@ def _linear_convolution(layer: layers.Layer) -> bool:
     return type(layer) in _CONVOLUTIONS and layer.activation is linear
 
 
-def _is(layer: layers.Layer, kind: type) -> bool:
+def _is(node, kind: type) -> bool:
     """A ReLU with a ceiling, a slope or a threshold is not the plain one."""
     special = ("max_value", "negative_slope", "threshold")
-    return type(layer) is kind and not any(getattr(layer, x, None) for x in special)
+    return (
+        node is not None
+        and type(node.layer) is kind
+        and not any(getattr(node.layer, name, None) for name in special)
+    )
 
 
-def _copy(layer: layers.Layer, tail: list[layers.Layer]) -> layers.Layer:
+def _copy(layer: layers.Layer, tail: list) -> layers.Layer:
     config = layer.get_config()
-    if any(type(after) is layers.BatchNormalization for after in tail):
+    kinds = {type(node.layer) for node in tail}
+    if layers.BatchNormalization in kinds:
         config["use_bias"] = True
-    if any(type(after) is layers.ReLU for after in tail):
+    if layers.ReLU in kinds:
         config["activation"] = "relu"
     return type(layer).from_config(config)
 
 
-def _folded_weights(layer: layers.Layer, tail: list[layers.Layer]) -> list[np.ndarray]:
+def _folded_weights(layer: layers.Layer, tail: list) -> list[np.ndarray]:
     weights = layer.get_weights()
-    for norm in tail:
-        if type(norm) is layers.BatchNormalization:
+    for norm in (node.layer for node in tail):
+        if isinstance(norm, layers.BatchNormalization):
             scale, shift = _affine(norm)
-            kernel, *bias = weights
-            depthwise = type(layer) is layers.DepthwiseConv2D
+            kernel, bias = (*weights, 0.0)[:2]
             # Depthwise kernels are (kh, kw, c, 1), the others (kh, kw, c_in, c_out).
-            by_channel = scale.reshape(kernel.shape[2:]) if depthwise else scale
-            weights = [kernel * by_channel, (bias[0] if bias else 0.0) * scale + shift]
+            depthwise = isinstance(layer, layers.DepthwiseConv2D)
+            by_channel = scale[:, None] if depthwise else scale
+            weights = [kernel * by_channel, bias * scale + shift]
     return weights
 
 

@@ -68,7 +68,8 @@ def convert(
       dynamic_batch: leave the batch size free, instead of 1.
       images: (n, h, w, 3) uint8 for calibration; for the integer variants of a network
         without ranges.
-      keep_float: layers of the integer variants to leave in float.
+      keep_float: layers of the integer variants to leave in float; not of a network
+        that brings its ranges.
 
     Raises:
       ValueError: an unknown variant or layout, no calibration images, or a name in
@@ -79,24 +80,24 @@ def convert(
             f"variant={variant!r}, layout={layout!r}: use one of {', '.join(VARIANTS)} "
             f"and of {', '.join(LAYOUTS)}."
         )
+    integer = variant in INTEGER_VARIANTS
+    samples = None
+    if integer and not quantize.has_ranges(network):
+        samples = fed(images, variant, layout)
     made = converter(network, variant, layout=layout, dynamic_batch=dynamic_batch)
     if variant == "float16":
         made.target_spec.supported_types = [tf.float16]
     if variant != "float32":
         made.optimizations = [tf.lite.Optimize.DEFAULT]
-    if variant not in INTEGER_VARIANTS:
-        content = made.convert()
-    else:
+    if integer:
         made.inference_input_type, made.inference_output_type = _IO_TYPES[variant]
-        if not quantize.has_ranges(network):
-            quantize.post_training(made, fed(images, variant, layout))
-        if keep_float:
-            samples = fed(images, variant, layout)
-            content = quantize.keep_float(
-                made, samples, keep_float, *_IO_TYPES[variant]
-            )
-        else:
-            content = made.convert()
+    if samples is not None:
+        quantize.post_training(made, samples)
+    if samples is not None and keep_float:
+        types = _IO_TYPES[variant]
+        content = quantize.keep_float(made, samples, keep_float, *types)
+    else:
+        content = made.convert()
     return _described(content, network.name, variant, layout)
 
 

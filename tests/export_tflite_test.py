@@ -1,0 +1,194 @@
+"""The real program on generated pedestrians; what it writes, and what it leaves alone.
+
+One process for each run, because programs define flags of the same names.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from absl import flags
+
+from cdnet_tf.data import datasets, pedestrians
+from cdnet_tf.deploy import client, runners, tflite
+from cdnet_tf.nn import counting
+from cdnet_tf.retrieval import ranking
+from tests import tflite_test
+from tools import export_tflite
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "pedestrians"
+    pedestrians.write_pedestrians(
+        folder, train_identities=4, test_identities=3, height=64, width=32
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "model.keras"
+    tflite_test.tiny_network().save(path)
+    (path.parent / "evaluation.json").write_text(
+        json.dumps(
+            {
+                "thresholds": {
+                    "rates": [0.01],
+                    "at_rates": [{"distance": 0.75, "true_accept_rate": 0.5}],
+                }
+            }
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, model):
+    def run(output_dir, *more):
+        command = [sys.executable, "tools/export_tflite.py", f"--model={model}"]
+        command += [f"--data_dir={data_dir}", f"--output_dir={output_dir}"]
+        command += ["--calibration_images=8", *more]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """A folder in which one run passed, and then another failed on the same file."""
+    folder = tmp_path_factory.mktemp("out")
+    first = run(folder, "--variants=int8,uint8", "--max_map_drop=100")
+    assert first.returncode == 0, first.stderr
+    good = (folder / "cdnet_int8.tflite").read_bytes()
+    second = run(folder, "--variants=int8", "--max_map_drop=-100", "--keep_failed")
+    return folder, first, second, good
+
+
+def _rows(folder, kind="files"):
+    record = json.loads((folder / "export_report.json").read_text())
+    return {row["file"]: row for row in record[kind]}
+
+
+def test_reports_what_the_file_does(exported, data_dir, model):
+    folder, first, *_ = exported
+    row = _rows(folder)["cdnet_uint8.tflite"]
+    data = datasets.read("market1501", data_dir)
+    found, wanted = [], []
+    for path, into in ((folder / row["file"], found), (model, wanted)):
+        runner = runners.open_model(path)
+        for split in (data.query, data.gallery):
+            images = export_tflite.pipeline.image_batches(split.paths, 64, 32)
+            into.append(np.concatenate([runner.embed(b.numpy()) for b in images]))
+    scores = ranking.evaluate(found[0], data.query, found[1], data.gallery)
+    assert row["rank1"] == pytest.approx(scores.rank1, abs=1e-6)
+    assert row["mean_ap"] == pytest.approx(scores.mean_ap, abs=1e-6)
+    cosines = tflite_test.cosines(np.concatenate(found), np.concatenate(wanted))
+    assert row["cosine_mean"] == pytest.approx(cosines.mean(), abs=1e-5)
+    assert row["cosine_min"] == pytest.approx(cosines.min(), abs=1e-5)
+    reference = ranking.evaluate(wanted[0], data.query, wanted[1], data.gallery)
+    assert row["map_drop"] == pytest.approx(
+        100 * (reference.mean_ap - scores.mean_ap), abs=1e-4
+    )
+    assert row["bytes"] == (folder / row["file"]).stat().st_size
+    # Each of 64 x 32 x 3 values is multiplied once and shifted once.
+    macs = counting.macs(tflite_test.tiny_network())
+    assert row["macs"] == macs + 2 * 64 * 32 * 3
+    assert row["latency_ms"] > 0 and row["cpu"] and "one thread" in row["runtime"]
+    assert f"{'cdnet_uint8.tflite':<18}" in first.stdout
+
+
+def test_a_failing_run_says_so_and_destroys_nothing(exported):
+    folder, _, second, good = exported
+    assert second.returncode == 1
+    assert "FAILED  cdnet_int8.failed.tflite: loses" in second.stdout
+    assert (folder / "cdnet_int8.tflite").read_bytes() == good
+    assert {path.name for path in folder.iterdir()} == {
+        "README.txt",
+        "cdnet_int8.failed.tflite",
+        "cdnet_int8.tflite",
+        "cdnet_uint8.tflite",
+        "export_report.json",
+    }
+    assert set(_rows(folder)) == {"cdnet_int8.tflite", "cdnet_uint8.tflite"}
+    assert set(_rows(folder, "failed")) == {"cdnet_int8.failed.tflite"}
+
+
+def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
+    folder, *_ = exported
+    text = (folder / "README.txt").read_text()
+    assert "distance < 0.7500: 1.00% false accepts" in text
+    title, program = next(iter(client.PROGRAMS.items()))
+    start = text.index(program.strip())
+    script = tmp_path / "program.py"
+    script.write_text(text[start : start + len(program)])
+    assert "python" in title.lower()
+    query = datasets.read("market1501", data_dir).query
+    runner = runners.open_model(folder / "cdnet_int8.tflite")
+    # The files have the network's size, so nothing is resized on the way.
+    images = export_tflite.pipeline.image_batches(query.paths[:2], 64, 32)
+    a, b = runner.embed(next(iter(images)).numpy())
+    wanted = np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b))
+    found = subprocess.run(
+        [sys.executable, script, folder / "cdnet_int8.tflite", *query.paths[:2]],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Another JPEG decoder may be a level off here and there.
+    assert float(found.stdout.split()[-1]) == pytest.approx(wanted, abs=0.05)
+
+
+def test_a_trained_export(run, tmp_path):
+    more = ["--qat_epochs=1", "--batch_size=8", "--gate_images=10"]
+    result = run(tmp_path, "--variants=int8", "--max_map_drop=100", *more)
+    assert result.returncode == 0, result.stderr
+    assert "Quantisation-aware training, epoch 1: error 0." in result.stdout
+    content = (tmp_path / "cdnet_int8_qat.tflite").read_bytes()
+    tflite.check(content, "int8", "nhwc")
+
+
+def test_calibrates_on_training_images_alone(data_dir, monkeypatch):
+    data = datasets.read("market1501", data_dir)
+    asked = []
+    monkeypatch.setattr(
+        export_tflite, "_batches", lambda _, paths: asked.append(paths) or [np.ones(1)]
+    )
+    flags.FLAGS(["export_tflite", "--calibration_images=8"], known_only=True)
+    export_tflite._calibration(None, data.train)
+    assert len(set(asked[0])) == 8
+    assert set(asked[0]) <= set(data.train.paths)
+
+
+def test_a_subset_holds_whole_identities(data_dir):
+    data = datasets.read("market1501", data_dir)
+    query, gallery = export_tflite.subset(data, 10, seed=0)
+    kept = set(query.identities)
+    assert set(gallery.identities) == kept
+    assert len(query) == np.isin(data.query.identities, list(kept)).sum()
+    assert len(gallery) == np.isin(data.gallery.identities, list(kept)).sum()
+    assert len(query) + len(gallery) >= 10
+    again = export_tflite.subset(data, 10, seed=0)
+    assert again[0].paths == query.paths
+    everything = export_tflite.subset(data, 0, seed=0)
+    assert everything == (data.query, data.gallery)
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["--variants=int4"], "--variants=int4"),
+        (["--selective=stem", "--qat_epochs=1"], "use one of the two"),
+        ([], "--output_dir"),
+    ],
+)
+def test_refuses_flags_that_make_no_sense(arguments, complaint):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["export_tflite", "--model=x", *arguments])
+    with pytest.raises(export_tflite.app.UsageError, match=complaint):
+        export_tflite._check_flags()

@@ -1,0 +1,87 @@
+"""The folded network computes what the network computed, with fewer layers."""
+
+import numpy as np
+import tensorflow as tf
+
+from cdnet_tf.data import preprocess
+from cdnet_tf.deploy import folding
+from tests import tflite_test
+
+layers = tf.keras.layers
+
+
+def test_same_function_without_normalisations():
+    network = tflite_test.tiny_network()
+    folded = folding.fold(network)
+    images = preprocess.normalise(tflite_test.some_images(4))
+    np.testing.assert_allclose(
+        folded(images), network(images, training=False), rtol=1e-4, atol=1e-5
+    )
+    kinds = {type(layer) for layer in folded.layers}
+    assert layers.BatchNormalization not in kinds
+    # The only ReLUs left follow the sum with a shortcut, one in each of six CBlocks.
+    relus = [layer.name for layer in folded.layers if isinstance(layer, layers.ReLU)]
+    assert sorted(relus) == [
+        f"stage{i // 2 + 1}/block{i + 1}/cblock1/relu" for i in range(6)
+    ]
+
+
+def test_calls_of_one_convolution_share_it_still():
+    folded = folding.fold(tflite_test.tiny_network())
+    fc1 = folded.get_layer("stage2/block3/cblock1/gate/fc1")
+    assert len(fc1.inbound_nodes) == 2
+    assert fc1.activation is tf.keras.activations.relu
+
+
+def _model(*stack, shape=(6, 6, 3)):
+    x = image = tf.keras.Input(shape)
+    for layer in stack:
+        x = layer(x)
+    return tf.keras.Model(image, x)
+
+
+def _randomised(model):
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
+    return model
+
+
+def _check(model, expected):
+    model = _randomised(model)
+    folded = folding.fold(model)
+    assert [type(layer) for layer in folded.layers[1:]] == expected
+    x = np.random.default_rng(1).normal(0, 1, (2, *model.input_shape[1:]))
+    np.testing.assert_allclose(
+        folded(x), model(x, training=False), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_depthwise_with_bias_and_relu():
+    _check(
+        _model(layers.DepthwiseConv2D(3), layers.BatchNormalization(), layers.ReLU()),
+        [layers.DepthwiseConv2D],
+    )
+
+
+def test_keeps_what_does_not_follow_a_linear_convolution():
+    norm, conv = layers.BatchNormalization, layers.Conv2D
+    _check(
+        _model(conv(4, 1, activation="relu"), norm(), layers.ReLU(max_value=1.0)),
+        [conv, norm, layers.ReLU],
+    )
+    _check(_model(conv(4, 1), layers.ReLU(), norm()), [conv, norm])
+
+
+def test_a_relu_behind_one_call_of_two_stays():
+    image = tf.keras.Input((6, 6, 3))
+    shared = layers.Conv2D(3, 1)
+    once = layers.ReLU()(shared(image))
+    model = tf.keras.Model(image, layers.Add()([once, shared(once)]))
+    _check(model, [layers.Conv2D, layers.ReLU, layers.Add])
+
+
+def test_keeps_a_normalisation_beside_another_reader():
+    image = tf.keras.Input((6, 6, 3))
+    x = layers.Conv2D(3, 1)(image)
+    model = tf.keras.Model(image, layers.Add()([layers.BatchNormalization()(x), x]))
+    _check(model, [layers.Conv2D, layers.BatchNormalization, layers.Add])
