@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from typing import Any
+from typing import Any, Union
 
 LAUNCHED = time.perf_counter()
 
@@ -21,13 +21,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402
 
-from cdnet_tf.data import datasets, pedestrians  # noqa: E402
+from cdnet_tf.data import classification, datasets, pedestrians  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
     "dataset",
     "market1501",
-    [*datasets.NAMES, "pedestrians"],
-    "Data set under --data_dir. `pedestrians` are generated there if they are missing.",
+    [*datasets.NAMES, "pedestrians", *classification.NAMES],
+    "Data set under --data_dir. `pedestrians` are generated there if they are missing; "
+    "the last two show classes, not people, and are for training alone.",
 )
 DATA_DIR = flags.DEFINE_string(
     "data_dir", "data", "Folder of the data set, or the folder above it."
@@ -72,6 +73,8 @@ PRECISION = flags.DEFINE_enum(
     ["float32", "mixed_float16", "mixed_bfloat16"],
     "Keras policy; mixed_float16 scales the loss.",
 )
+
+Data = Union[datasets.ReidDataset, classification.ClassificationDataset]
 
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "run_dir")
@@ -124,19 +127,38 @@ def _strategy() -> tf.distribute.Strategy:
 
 
 def _check_batch(replicas: int) -> None:
-    batch, k = BATCH_SIZE.value, IMAGES_PER_ID.value
+    batch, k = BATCH_SIZE.value, 1 if has_classes() else IMAGES_PER_ID.value
     unit = k * replicas
     if batch % unit or batch // unit < (2 if replicas == 1 else 1):
         lower = max(batch // unit * unit, 2 * unit)
         raise ValueError(
             f"batch_size={batch} does not hold the same number of whole identities on "
-            f"each of {replicas} replica(s) with images_per_id={k}; use {lower} or "
+            f"each of {replicas} replica(s) with {k} image(s) of each; use {lower} or "
             f"{lower + unit}."
         )
 
 
+def has_classes() -> bool:
+    """Whether the data set that the flags name shows classes instead of people."""
+    return DATASET.value in classification.NAMES
+
+
+def read_classes() -> classification.ClassificationDataset:
+    """Reads the data set of classes that the flags name."""
+    return classification.read(DATASET.value, DATA_DIR.value)
+
+
 def read_data() -> datasets.ReidDataset:
-    """Reads, or generates, the data set that the flags name."""
+    """Reads, or generates, the data set of people that the flags name.
+
+    Raises:
+      ValueError: if the data set shows classes.
+    """
+    if has_classes():
+        raise ValueError(
+            f"dataset={DATASET.value} shows classes, not people, and can only be "
+            f"trained on; use one of {', '.join(datasets.NAMES)} or pedestrians."
+        )
     if DATASET.value != "pedestrians":
         return datasets.read(DATASET.value, DATA_DIR.value)
     pedestrians.write_pedestrians(
@@ -148,24 +170,29 @@ def read_data() -> datasets.ReidDataset:
 
 
 def batch_options(first_epoch: int) -> dict[str, Any]:
-    """Arguments of the training batches of `data.pipeline`.
+    """Arguments of the training batches that the data set needs.
 
     Args:
       first_epoch: at which the run begins, or goes on.
     """
-    return {
-        "identities_per_batch": BATCH_SIZE.value // IMAGES_PER_ID.value,
-        "images_per_id": IMAGES_PER_ID.value,
+    options = {
         "seed": SEED.value,
         "epochs": EPOCHS.value,
         "first_epoch": first_epoch,
         "height": HEIGHT.value,
         "width": WIDTH.value,
+    }
+    if has_classes():
+        return {**options, "batch_size": BATCH_SIZE.value}
+    return {
+        **options,
+        "identities_per_batch": BATCH_SIZE.value // IMAGES_PER_ID.value,
+        "images_per_id": IMAGES_PER_ID.value,
         "cache_bytes": None if CACHE_MB.value is None else CACHE_MB.value * 2**20,
     }
 
 
-def open_run(data: datasets.ReidDataset) -> pathlib.Path:
+def open_run(data: Data) -> pathlib.Path:
     """Makes or reopens the run directory, whose `run.json` holds flags and counts.
 
     Raises:
@@ -221,7 +248,7 @@ def _flag_values() -> dict[str, Any]:
     return {flag.name: flag.value for flag in own if flag.name not in HARMLESS}
 
 
-def provenance(data: datasets.ReidDataset) -> dict[str, Any]:
+def provenance(data: Data) -> dict[str, Any]:
     """What a result came from: flags, data, versions, commit."""
     commit = subprocess.run(
         ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],

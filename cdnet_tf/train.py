@@ -1,11 +1,11 @@
-"""Trains a found or published network, and evaluates it on the test identities.
+"""Trains a found or published network, and evaluates it on the test images.
 
 python -m cdnet_tf.train --flagfile=flags/market1501.cfg --run_dir=runs/cdnet
+python -m cdnet_tf.train --flagfile=flags/cifar100.cfg --run_dir=runs/cifar100
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import sys
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf.data import pipeline
+from cdnet_tf.data import classification, classification_pipeline, pipeline
 from cdnet_tf.learn import (
     callbacks,
     losses,
@@ -27,7 +27,7 @@ from cdnet_tf.learn import (
     training_log,
 )
 from cdnet_tf.nn import counting, genotype, networks, transfer
-from cdnet_tf.retrieval import ranking
+from cdnet_tf.retrieval import report
 
 _GENOTYPE = flags.DEFINE_string(
     "genotype",
@@ -87,20 +87,31 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     strategy = run_flags.set_up()
-    data = run_flags.read_data()
+    data = _read_data()
     run_dir = run_flags.open_run(data)
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
-    options = run_flags.batch_options(first_epoch)
-    batches = pipeline.train_batches(data.train, erasing=_ERASING.value, **options)
+    batches = _batches(data, first_epoch)
     with strategy.scope():
         model = _model(batches)
         if _INIT_FROM.value and not first_epoch:
             _take_weights(model, run_dir)
     _fit(model, batches, first_epoch, run_dir)
     _write_results(model, data, run_dir)
+
+
+def _read_data() -> run_flags.Data:
+    classes = run_flags.has_classes()
+    return run_flags.read_classes() if classes else run_flags.read_data()
+
+
+def _batches(data: run_flags.Data, first_epoch: int) -> pipeline.Batches:
+    options = run_flags.batch_options(first_epoch)
+    if isinstance(data, classification.ClassificationDataset):
+        return classification_pipeline.train_batches(data, **options)
+    return pipeline.train_batches(data.train, erasing=_ERASING.value, **options)
 
 
 def _model(batches: pipeline.Batches) -> training.ReidTraining:
@@ -117,7 +128,8 @@ def _model(batches: pipeline.Batches) -> training.ReidTraining:
         network = networks.build_named(_GENOTYPE.value, **options)
     else:
         network = networks.build(genotype.load(_GENOTYPE.value), **options)
-    loss = losses.ReidLoss(_MARGIN.value, _LABEL_SMOOTHING.value)
+    margin = None if run_flags.has_classes() else _MARGIN.value
+    loss = losses.ReidLoss(margin, _LABEL_SMOOTHING.value)
     model = training.ReidTraining(network, loss)
     rate = schedules.warmed_up(_rate(), _LR_WARMUP.value)
     rates = schedules.by_epoch(rate, run_flags.EPOCHS.value, batches.steps_per_epoch)
@@ -175,34 +187,46 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
         partial.replace(run_dir / f"{name}.keras")
     rows = training_log.read_history(run_dir / "history.csv")
     training_log.plot_history(run_dir / "curves.png", rows)
-    scores = ranking.evaluate(
-        _embed(network, data.query),
-        data.query,
-        _embed(network, data.gallery),
-        data.gallery,
-    )
+    if isinstance(data, classification.ClassificationDataset):
+        found: dict = {"errors": _errors(model.network, data)}
+        table = "\n".join(f"{k:<12}{v:.2%}" for k, v in found["errors"].items())
+    else:
+        query, gallery = (_embed(network, part) for part in (data.query, data.gallery))
+        found = report.report(query, data.query, gallery, data.gallery)
+        table = report.table(found)
     record = {
-        "scores": dataclasses.asdict(scores),
+        **found,
         "parameters": counting.parameters(network),
         "macs": counting.macs(network),
         "provenance": run_flags.provenance(data),
     }
     run_flags.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
-    rows = {
-        "rank-1": f"{scores.rank1:.1%}",
-        "rank-5": f"{scores.rank5:.1%}",
-        "mAP": f"{scores.mean_ap:.1%}",
-        "parameters": f"{record['parameters']:,}",
-        "multiply-accumulates": f"{record['macs']:,}",
-        "minutes": f"{(time.perf_counter() - run_flags.LAUNCHED) / 60:.1f}",
-    }
-    for name, value in rows.items():
-        print(f"{name:<22}{value}")
+    minutes = (time.perf_counter() - run_flags.LAUNCHED) / 60
+    print(
+        f"\n{table}\n\n{record['parameters']:,} parameters, {record['macs']:,} "
+        f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}"
+    )
 
 
 def _embed(network: tf.keras.Model, images) -> np.ndarray:
     size = run_flags.HEIGHT.value, run_flags.WIDTH.value
     return network.predict(pipeline.eval_batches(images.paths, *size), verbose=0)
+
+
+def _errors(network: tf.keras.Model, data) -> dict[str, float]:
+    """Shares of test images whose class is not first, or not among the first five.
+
+    The scores of all heads are added.
+    """
+    size = run_flags.HEIGHT.value, run_flags.WIDTH.value
+    batches = classification_pipeline.test_batches(
+        data, run_flags.BATCH_SIZE.value, *size
+    )
+    logits = network.predict(batches, verbose=0)["logits"]
+    scores = np.sum(logits, axis=0)  # (n, classes)
+    own = scores[np.arange(len(scores)), data.test.labels, np.newaxis]
+    places = np.sum(scores > own, axis=1)
+    return {f"top-{k} error": float(np.mean(places >= k)) for k in (1, 5)}
 
 
 if __name__ == "__main__":

@@ -38,6 +38,13 @@ def test_heads_for_751_identities(name, without):
     assert counting.parameters(network) == total == without + 648_943 + 517_871
 
 
+# The figures of OSNet's authors, without the classifier.
+def test_osnet_with_its_own_head():
+    network = networks.build_named("osnet", neck="fc")
+    assert counting.parameters(network) == 2_169_508
+    assert counting.macs(network) == 978_878_352
+
+
 def test_cifar_variant():
     network = networks.build_named(
         "cdnet", input_shape=(32, 32, 3), num_classes=100, stem="cifar"

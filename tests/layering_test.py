@@ -20,7 +20,7 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "keras_tuner matplotlib numpy pytest tensorflow tensorflow_addons "
+    for name in "h5py keras_tuner matplotlib numpy pytest tensorflow tensorflow_addons "
     "tensorflow_model_optimization torch".split()
 } | {"absl": "absl_py", "PIL": "pillow"}
 # Installed by hand where it is wanted; absent from the lock and so from BUILD.
@@ -40,14 +40,15 @@ _PROGRAM = (
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
     ("cdnet_tf/nn/genotype.py", (), ""),
+    ("cdnet_tf/nn/transfer.py", (), "h5py numpy tensorflow"),
     (_NN, (_NN,), "numpy tensorflow"),
     *((file, _DRAWING, "numpy pillow") for file in _DRAWING),
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_DATA, (_DATA,), "numpy tensorflow"),
-    ("cdnet_tf/learn/search_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),
+    ("cdnet_tf/learn/*_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),
     (_LEARN, (_LEARN, _NN), "numpy tensorflow tensorflow_addons"),
-    ("cdnet_tf/retrieval/ranking.py", (), "numpy"),
-    (_RETRIEVAL, (_RETRIEVAL,), "numpy tensorflow"),
+    ("cdnet_tf/retrieval/pictures.py", (), "matplotlib numpy pillow"),
+    (_RETRIEVAL, (_RETRIEVAL,), "numpy"),
     (
         "cdnet_tf/deploy/quantize.py",
         (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"),

@@ -85,6 +85,13 @@ def test_heads_are_summed():
     assert min(parts) > 0
 
 
+def test_without_a_margin_there_is_no_triplet_loss():
+    outputs = {"features": [tf.ones((4, 3))], "logits": [tf.zeros((4, 2))]}
+    triplet, softmax = losses.ReidLoss(margin=None)(tf.constant([0, 0, 0, 0]), outputs)
+    assert float(triplet) == 0
+    assert float(softmax) == pytest.approx(np.log(2))
+
+
 def test_half_precision_heads_give_float32_losses():
     outputs = {
         "features": [tf.constant([[300.0], [-300.0]], tf.float16)],

@@ -44,9 +44,19 @@ def test_stripes_are_averaged():
     np.testing.assert_allclose(found, np.concatenate(halves, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("parts", [5, 7])
-def test_parts_that_do_not_divide(parts):
-    with pytest.raises(ValueError, match=f"parts={parts} does not divide .*height 12"):
+def test_stripes_that_share_a_row():
+    model = _model(necks.f_neck, [(16, 3, 8)], 3, 4, None)
+    (fmap,) = _maps((16, 3, 8))
+    y = fmap @ model.get_layer("neck/squeeze").kernel[0, 0].numpy()
+    # 16 / 3 = 5.3 and 32 / 3 = 10.7
+    thirds = [y[:, i:j].mean(axis=(1, 2)) for i, j in ((0, 6), (5, 11), (10, 16))]
+    found = model(fmap)["embedding"]
+    np.testing.assert_allclose(found, np.concatenate(thirds, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [13, -1])
+def test_impossible_parts(parts):
+    with pytest.raises(ValueError, match=rf"parts={parts} is not in 1\.\.12"):
         _fbl(parts=parts)
 
 
@@ -156,3 +166,17 @@ def test_classifier_stays_float32_under_mixed_precision():
         tf.keras.mixed_precision.set_global_policy("float32")
     assert [f.dtype for f in outputs["features"]] == [tf.bfloat16] * 2
     assert [z.dtype for z in outputs["logits"]] == [tf.float32] * 2
+
+
+def test_fc_neck_puts_both_losses_after_the_activation():
+    model = _model(necks.fc_neck, [_FMAP3], 5)
+    (fmap,) = _maps(_FMAP3)
+    outputs = model(fmap)
+    pooled = fmap.mean(axis=(1, 2))
+    # BN is the identity at first, but for its epsilon.
+    dense = pooled @ model.get_layer("neck/fc").kernel.numpy() / np.sqrt(1 + 1e-5)
+    expected = np.maximum(dense, 0)
+    np.testing.assert_allclose(outputs["embedding"], expected, atol=1e-6)
+    np.testing.assert_array_equal(outputs["features"][0], outputs["embedding"])
+    kernel = model.get_layer("neck/classifier").kernel.numpy()
+    np.testing.assert_allclose(outputs["logits"][0], expected @ kernel, atol=1e-6)

@@ -34,7 +34,7 @@ def test_block_channels():
     assert networks.block_channels(networks.CHANNELS) == expected
 
 
-@pytest.mark.parametrize("name", networks.NAMES)
+@pytest.mark.parametrize("name", networks.PUBLISHED)
 def test_parts_have_the_papers_shapes(name):
     model = networks.build_named(name)
     shapes = {
@@ -91,7 +91,9 @@ def test_graph_is_flat_and_of_stock_layers():
         ("fbl", 4, 128 + 4 * 32, 2),
         ("fbl", 0, 128, 1),
         ("bl", 2, 128, 1),
+        ("fbl", 3, 128 + 3 * 32, 2),
         ("bn", 2, 128, 1),
+        ("fc", 2, 512, 1),
     ],
 )
 def test_heads(neck, parts, width, heads):
@@ -137,9 +139,9 @@ def test_input_that_does_not_divide(shape, stem, message):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"neck": "gem"}, "neck 'gem' is unknown; use one of fbl, bl, bn"),
+        ({"neck": "gem"}, "neck 'gem' is unknown; use one of fbl, bl, bn, fc"),
         ({"stem": "imagenet"}, "stem variant 'imagenet' is unknown"),
-        ({"parts": 3}, "parts=3 does not divide fmap2's height 4"),
+        ({"parts": 5}, r"parts=5 is not in 1\.\.4"),
     ],
 )
 def test_unknown_options(options, message):
@@ -148,5 +150,39 @@ def test_unknown_options(options, message):
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="'osnet' is unknown; use one of cnet, cdnet"):
-        networks.build_named("osnet")
+    with pytest.raises(ValueError, match="'resnet' is unknown; use one of cnet, cdnet"):
+        networks.build_named("resnet")
+
+
+# Table 5: 0 to 4 stripes; three of them overlap, as 16 rows do not divide by 3.
+@pytest.mark.parametrize("parts", range(5))
+def test_embedding_of_table_5(parts):
+    model = networks.build(_SHALLOW, parts=parts)
+    assert model.output_shape == (None, 512 + 128 * parts)
+
+
+def test_osnet_has_cdnets_body_with_four_streams():
+    model = networks.build_named("osnet", **_SMALL)
+    names = {layer.name for layer in model.layers}
+    for block, stage in zip(range(1, 7), (1, 1, 2, 2, 3, 3)):
+        for kernel in (3, 5, 7, 9):
+            lite = f"stage{stage}/block{block}/cblock1/lite{kernel}_{kernel // 2}"
+            assert f"{lite}/depthwise" in names
+    assert model.get_layer("neck/global/pool").input.node.layer.name == "last/relu"
+    assert model.get_layer("neck/squeeze").input.node.layer.name == "downsample2/pool"
+
+
+def test_mobilenet_v2_is_kerass():
+    model = networks.build_named("mobilenet_v2", neck="bl", input_shape=(64, 32, 3))
+    theirs = tf.keras.applications.MobileNetV2(
+        (64, 32, 3), include_top=False, weights=None
+    )
+    # About 2.2 million: the paper's Table 3 says 2.14 for its variant.
+    assert model.count_params() == theirs.count_params() == 2_257_984
+    assert model.output_shape == (None, 1280)
+    assert model.get_layer("block_12_add").output_shape == (None, 4, 2, 96)
+
+
+def test_mobilenet_v2_has_no_cifar_stem():
+    with pytest.raises(ValueError, match="mobilenet_v2 has a stem of its own"):
+        networks.build_named("mobilenet_v2", stem="cifar", **_SMALL)

@@ -201,7 +201,7 @@ def test_full_disk_fails_before_training(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"batch_size": 10}, "batch_size=10 .* images_per_id=4; use 8 or 12"),
+        ({"batch_size": 10}, "batch_size=10 .* 4 image.s. of each; use 8 or 12"),
         ({"batch_size": 4}, "batch_size=4 .*; use 8 or 12"),
         ({"height": 60}, "Input 60x32 is not divisible by 16"),
         ({"top_k": 7}, "top_k=7 is out of range"),

@@ -43,6 +43,20 @@ def test_factor():
     assert schedules.multi_step(2.0, (1, 3), factor=0.5)(3) == pytest.approx(0.5)
 
 
+def test_exponential():
+    rate = schedules.exponential(0.1, 0.97)
+    assert rate(0) == pytest.approx(0.1)
+    assert rate(2) == pytest.approx(0.1 * 0.97 * 0.97)
+
+
+@pytest.mark.parametrize(
+    "epochs, expected", [(0, [6, 6, 6, 3]), (1, [6, 6, 6, 3]), (3, [2, 4, 6, 3])]
+)
+def test_linear_warm_up(epochs, expected):
+    rate = schedules.warmed_up(schedules.multi_step(6.0, (3,), 0.5), epochs)
+    assert [rate(epoch) for epoch in range(4)] == pytest.approx(expected)
+
+
 def test_every_step_of_three_epochs():
     schedule = schedules.by_epoch(lambda epoch: 10.0 * (epoch + 1), 3, 2)
     rates = [float(schedule(step)) for step in range(8)]

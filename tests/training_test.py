@@ -51,3 +51,34 @@ def test_embedder_is_flat_and_shares_the_weights(model):
     found = genotype.Genotype((genotype.CS[0],) * 6)
     plain = networks.build(found, (64, 32, 3), 0.25)
     assert len(embedder.trainable_weights) == len(plain.trainable_weights)
+
+
+def test_heads_and_embedder_are_the_network(model, tmp_path):
+    images, _ = _batch()
+    outputs = model.network(images)
+    model.heads().save(tmp_path / "heads.keras")
+    heads = tf.keras.models.load_model(tmp_path / "heads.keras", compile=False)
+    logits = heads(outputs["features"])
+    for found, expected in zip(logits, outputs["logits"]):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    both = model.heads().count_params() + model.embedder().count_params()
+    assert both == model.network.count_params()
+
+
+def test_trained_in_16_bits_the_embedder_computes_in_32(tmp_path):
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        found = genotype.Genotype((genotype.CS[0],) * 6)
+        network = networks.build(found, (64, 32, 3), 0.25, num_classes=2)
+        embedder = training.ReidTraining(network).embedder()
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    assert {layer.compute_dtype for layer in embedder.layers} == {"float32"}
+    images, _ = _batch()
+    exact, rough = embedder(images), network(images)["embedding"]
+    assert exact.dtype == tf.float32
+    cosines = tf.keras.losses.cosine_similarity(exact, tf.cast(rough, tf.float32))
+    assert np.all(-cosines > 0.999)
+    embedder.save(tmp_path / "model.keras")
+    again = tf.keras.models.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(again(images), exact)

@@ -87,4 +87,12 @@ else
   pip_install 'pip>=21.3'
 fi
 pip_install -c requirements_lock.txt -e '.[dev]'
+# Reads the authors' checkpoints; without it those tests are skipped. PyPI's builds for
+# Linux bring gigabytes of CUDA, so there it is a CPU build or none.
+case $(version "$venv/bin/python") in 3.9) torch=2.8.0 ;; *) torch=2.13.0 ;; esac
+case $(uname -s) in Linux) torch=$torch+cpu ;; esac
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 \
+  --timeout 15 --extra-index-url https://download.pytorch.org/whl/cpu \
+  -c requirements_lock.txt "torch==$torch" ||
+  echo 'No CPU build of PyTorch in reach: the tests of its checkpoints are skipped.'
 touch "$stamp"

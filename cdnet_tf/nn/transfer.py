@@ -103,9 +103,13 @@ def _read(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
 def _read_h5(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
     with h5py.File(path) as file:
         group = file["model_weights"] if "model_weights" in file else file
-        names = [str(name, "utf-8") for name in map(bytes, group.attrs["layer_names"])]
+        layers = {_text(name): group[name] for name in group.attrs["layer_names"]}
         weights = {
-            name: [group[name][w][()] for w in group[name].attrs["weight_names"]]
-            for name in names
+            name: [layer[weight][()] for weight in layer.attrs["weight_names"]]
+            for name, layer in layers.items()
         }
     return {name: values for name, values in weights.items() if values}
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
