@@ -7,18 +7,21 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import runners, tflite
-from cdnet_tf.nn import genotype, networks
+from cdnet_tf.nn import blocks, necks
 
 HEIGHT, WIDTH = 64, 32
 
 
 def tiny_network(seed=0):
-    """The smallest network of all six blocks, its statistics as if it were trained."""
+    """Every kind of block once, statistics as if trained; a whole network is slow."""
     tf.keras.utils.set_random_seed(seed)
-    found = genotype.Genotype((genotype.Branch(3, 5, 1),) * 6)
-    network = networks.build(
-        found, input_shape=(HEIGHT, WIDTH, 3), width_multiplier=0.25
-    )
+    images = tf.keras.Input((HEIGHT, WIDTH, 3), name="images")
+    x = blocks.stem(images, 16)
+    x = blocks.cblock(x, 32, (3, 5), "stage1/block1/cblock1")
+    fmap2 = blocks.downsample(x, "downsample1")
+    fmap3 = blocks.cblock(fmap2, 32, (3, 5), "stage2/block3/cblock1")
+    neck = necks.fbl_neck(fmap2, fmap3, None, channels=16)
+    network = tf.keras.Model(images, neck.embedding, name="cdnet")
     rng = np.random.default_rng(seed)
     norms = [
         layer
