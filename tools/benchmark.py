@@ -3,6 +3,7 @@
   python tools/benchmark.py size --networks=cnet,cdnet,cdnet_std,cdnet_v35
   python tools/benchmark.py search                 # a process per space and k
   python tools/benchmark.py search --reference=FILE.py    # paired with another step
+  python tools/benchmark.py train                  # a step against its floor
   python tools/benchmark.py input --data_dir=DIR   # batches per second
   python tools/benchmark.py profile                # where a step's time goes
 
@@ -31,7 +32,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf.data import pipeline
-from cdnet_tf.learn import bilevel, optimizers
+from cdnet_tf.learn import bilevel, optimizers, training
 from cdnet_tf.nn import branches, counting, genotype, networks, supernet
 
 _NETWORKS = flags.DEFINE_list("networks", list(networks.NAMES), "Of `size`.")
@@ -46,6 +47,8 @@ _REFERENCE = flags.DEFINE_string(
 
 # (height, width, batch) of a timed step, unless the flags say otherwise.
 _STEP_SIZE = {"height": 128, "width": 64, "batch_size": 8}
+# Height, width and channels of CDNet's DownSamples and of its stem's output.
+_DENSE = ((64, 32, 256), (32, 16, 384), (64, 32, 64))
 _TOP_2: dict = {"space": "cds", "k": 2}
 
 
@@ -53,12 +56,13 @@ def main(argv: list[str]) -> None:
     commands = {
         "size": size,
         "search": search,
+        "train": train,
         "input": feed,
         "profile": profile,
         "serve": lambda: serve(json.loads(argv[2])),
     }
     if len(argv) < 2 or argv[1] not in commands:
-        raise app.UsageError("Name a benchmark: size, search, input or profile.")
+        raise app.UsageError("Name a benchmark: size, search, train, input or profile.")
     commands[argv[1]]()
 
 
@@ -262,6 +266,62 @@ def _reference_step(reference: str, space: str, k: int):
         net.alpha.assign(_alpha(seed, net.alpha.shape))
 
     return set_alpha, step, lambda: both_passes.get_concrete_function(x, y)
+
+
+def train() -> None:
+    """CDNet's training step at 256x128, and how long its convolutions alone must take.
+
+    The floor: the multiply-accumulates of the forward pass, three times (forward,
+    gradients of inputs and of weights), at the best rate that a dense convolution of
+    the network's own sizes reaches here. Both are timed in turn.
+    """
+    run_flags.set_threads()
+    batch = flags.FLAGS.batch_size if flags.FLAGS["batch_size"].present else 8
+    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    began = time.perf_counter()
+    network = networks.build_named("cdnet", input_shape=shape, num_classes=751)
+    model = training.ReidTraining(network)
+    model.compile(optimizers.CoupledSGD(0.01, 0.9, 5e-4))
+    step = tf.function(model.train_step, autograph=False)
+    images = tf.random.stateless_normal((batch, *shape), (0, 0))
+    data = images, tf.range(batch) // 2
+    float(step(data)["loss"])
+    started = time.perf_counter()
+    convolutions = [_convolution(batch, *size) for size in _DENSE]
+    pairs = []
+    for turn in range(_STEPS.value + 2):
+        took = _milliseconds(lambda: float(step(data)["loss"]))
+        rate = max(macs / _milliseconds(run) for run, macs in convolutions)
+        if turn > 1:
+            pairs.append((took, 3 * batch * counting.macs(model.embedder()) / rate))
+    _emit(
+        network="cdnet",
+        batch_size=batch,
+        height=shape[0],
+        width=shape[1],
+        launch_to_first_step_s=round(started - run_flags.LAUNCHED, 1),
+        of_these_build_trace_and_first_step_s=round(started - began, 1),
+        step_ms=round(statistics.median(step for step, _ in pairs)),
+        floor_ms=round(statistics.median(floor for _, floor in pairs)),
+        step_over_floor=round(statistics.median(s / f for s, f in pairs), 2),
+        pairs=len(pairs),
+    )
+
+
+def _convolution(batch: int, height: int, width: int, channels: int):
+    """(function that runs a dense convolution 1x1 ten times, its MACs)."""
+    x = tf.random.stateless_normal((batch, height, width, channels), (0, 0))
+    kernel = tf.random.stateless_normal((1, 1, channels, channels), (0, 1))
+
+    @tf.function
+    def run():
+        y = x
+        for _ in range(10):
+            y = tf.nn.conv2d(y, kernel, 1, "SAME") * 1e-2
+        return tf.reduce_sum(y)
+
+    run()
+    return lambda: float(run()), 10 * batch * height * width * channels**2
 
 
 def profile() -> None:

@@ -29,7 +29,6 @@ _ROWS: dict[str, list[str]] = {
     "mobilenet_v2": ["--genotype=mobilenet_v2"],
     "cdnet_bn": ["--genotype=cdnet", "--neck=bn"],
     "cdnet_bl": ["--genotype=cdnet", "--neck=bl"],
-    "osnet_fc": ["--genotype=osnet", "--neck=fc"],
 }
 _SEARCH = ["--flagfile=flags/cds.cfg", "--flagfile=flags/demo.cfg", "--epochs=20"]
 
