@@ -13,10 +13,10 @@ import pytest
 from absl import flags
 
 from cdnet_tf.data import datasets, pedestrians
-from cdnet_tf.deploy import client, runners, tflite
+from cdnet_tf.deploy import client, runners, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.retrieval import ranking
-from tests import tflite_test
+from tests import tiny
 from tools import export_tflite
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -34,7 +34,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "model.keras"
-    tflite_test.tiny_network().save(path)
+    tiny.network().save(path)
     (path.parent / "evaluation.json").write_text(
         json.dumps(
             {
@@ -88,7 +88,7 @@ def test_reports_what_the_file_does(exported, data_dir, model):
     scores = ranking.evaluate(found[0], data.query, found[1], data.gallery)
     assert row["rank1"] == pytest.approx(scores.rank1, abs=1e-6)
     assert row["mean_ap"] == pytest.approx(scores.mean_ap, abs=1e-6)
-    cosines = tflite_test.cosines(np.concatenate(found), np.concatenate(wanted))
+    cosines = tiny.cosines(np.concatenate(found), np.concatenate(wanted))
     assert row["cosine_mean"] == pytest.approx(cosines.mean(), abs=1e-5)
     assert row["cosine_min"] == pytest.approx(cosines.min(), abs=1e-5)
     reference = ranking.evaluate(wanted[0], data.query, wanted[1], data.gallery)
@@ -97,7 +97,7 @@ def test_reports_what_the_file_does(exported, data_dir, model):
     )
     assert row["bytes"] == (folder / row["file"]).stat().st_size
     # Each of 64 x 32 x 3 values is multiplied once and shifted once.
-    macs = counting.macs(tflite_test.tiny_network())
+    macs = counting.macs(tiny.network())
     assert row["macs"] == macs + 2 * 64 * 32 * 3
     assert row["latency_ms"] > 0 and row["cpu"] and "one thread" in row["runtime"]
     assert f"{'cdnet_uint8.tflite':<18}" in first.stdout
@@ -150,7 +150,7 @@ def test_a_trained_export(run, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Quantisation-aware training, epoch 1: error 0." in result.stdout
     content = (tmp_path / "cdnet_int8_qat.tflite").read_bytes()
-    tflite.check(content, "int8", "nhwc")
+    tflite_file.check(content, "int8", "nhwc")
 
 
 def test_calibrates_on_training_images_alone(data_dir, monkeypatch):

@@ -5,15 +5,15 @@ import tensorflow as tf
 
 from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import folding
-from tests import tflite_test
+from tests import tiny
 
 layers = tf.keras.layers
 
 
 def test_same_function_without_normalisations():
-    network = tflite_test.tiny_network()
+    network = tiny.network()
     folded = folding.fold(network)
-    images = preprocess.normalise(tflite_test.some_images(4))
+    images = preprocess.normalise(tiny.images(4))
     np.testing.assert_allclose(
         folded(images), network(images, training=False), rtol=1e-4, atol=1e-5
     )
@@ -25,7 +25,7 @@ def test_same_function_without_normalisations():
 
 
 def test_calls_of_one_convolution_share_it_still():
-    folded = folding.fold(tflite_test.tiny_network())
+    folded = folding.fold(tiny.network())
     fc1 = folded.get_layer("stage2/block3/cblock1/gate/fc1")
     assert len(fc1.inbound_nodes) == 2
     assert fc1.activation is tf.keras.activations.relu

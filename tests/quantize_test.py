@@ -5,20 +5,20 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import quantize, runners, tflite
-from tests import tflite_test
+from cdnet_tf.deploy import quantize, runners, tflite, tflite_file
+from tests import tiny
 
 layers = tf.keras.layers
 
 
 @pytest.fixture(scope="module")
 def network():
-    return tflite_test.tiny_network()
+    return tiny.network()
 
 
 @pytest.fixture(scope="module")
 def images():
-    return preprocess.normalise(tflite_test.some_images(12)).numpy()
+    return preprocess.normalise(tiny.images(12)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_no_range_is_the_library_s_own(student):
 
 
 def test_starts_near_the_float_network(network, images, student):
-    cosines = tflite_test.cosines(
+    cosines = tiny.cosines(
         student.predict(images, verbose=0), network.predict(images, verbose=0)
     )
     assert cosines.min() > 0.98
@@ -87,15 +87,15 @@ def test_trains_and_exports_the_same_operations(network, images, student, tmp_pa
     assert sum(float(g) == 0 for g in largest) < len(largest) / 20
 
     content = tflite.convert(student, "uint8")
-    tflite.check(content, "uint8", "nhwc")
-    plain = tflite.convert(network, "uint8", images=tflite_test.some_images(4))
-    assert tflite.op_counts(content) == tflite.op_counts(plain)
+    tflite_file.check(content, "uint8", "nhwc")
+    plain = tflite.convert(network, "uint8", images=tiny.images(4))
+    assert tflite_file.op_counts(content) == tflite_file.op_counts(plain)
     path = tmp_path / "trained.tflite"
     path.write_bytes(content)
-    found = runners.open_model(path).embed(tflite_test.some_images(12))
+    found = runners.open_model(path).embed(tiny.images(12))
     # What was trained is what the file computes: rounding differs by single steps.
     trained = student(images, training=True).numpy()
-    assert tflite_test.cosines(found, trained).min() > 0.98
+    assert tiny.cosines(found, trained).min() > 0.98
 
 
 @pytest.mark.parametrize("depthwise", [False, True])

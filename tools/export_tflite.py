@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from cdnet_tf.data import datasets, pipeline, preprocess
-from cdnet_tf.deploy import client, quantize, runners, tflite
+from cdnet_tf.deploy import client, quantize, runners, tflite, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.retrieval import ranking
 
@@ -85,13 +85,16 @@ def main(argv: list[str]) -> int:
     trained = _trained(network, data, calibration) if _QAT_EPOCHS.value else network
     directory = pathlib.Path(_OUTPUT_DIR.value)
     directory.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for variant in _VARIANTS.value:
-        integer = variant in tflite.INTEGER_VARIANTS
-        source = trained if integer else network
-        rows.append(_export(source, variant, calibration, gate, directory))
-    _write_report(directory, rows, data)
-    _write_readme(directory)
+    rows: list[dict] = []
+    try:
+        for variant in _VARIANTS.value:
+            integer = variant in tflite.INTEGER_VARIANTS
+            source = trained if integer else network
+            rows.append(_export(source, variant, calibration, gate, directory))
+    finally:
+        # Also of an export that breaks off: files are not left without their row.
+        _write_report(directory, rows, data)
+        _write_readme(directory)
     print(table(rows, gate.reference))
     return int(any(row["failure"] for row in rows))
 
@@ -299,8 +302,8 @@ def _examine(path, variant: str, kept, gate: Gate, row: dict) -> str | None:
     """Fills in the row of a written file; returns why it fails, or None."""
     content = path.read_bytes()
     try:
-        tflite.check(content, variant, _LAYOUT.value, kept)
-    except tflite.RefusedError as error:
+        tflite_file.check(content, variant, _LAYOUT.value, kept)
+    except tflite_file.RefusedError as error:
         return str(error)
     row.update(
         batch=_BATCH.value,
@@ -308,7 +311,7 @@ def _examine(path, variant: str, kept, gate: Gate, row: dict) -> str | None:
         kept_in_float=list(kept),
         bytes=len(content),
         macs=gate.macs(variant),
-        ops=tflite.op_counts(content),
+        ops=tflite_file.op_counts(content),
         latency_ms=1e3 * tflite.latency(content),
         runtime=f"TensorFlow Lite {tf.__version__}, one thread",
         cpu=tflite.processor(),
@@ -372,7 +375,7 @@ def _write_readme(directory: pathlib.Path) -> None:
     files = {}
     for path in sorted(directory.glob("*.tflite")):
         try:
-            files[path.name] = tflite.describe(path.read_bytes())
+            files[path.name] = tflite_file.describe(path.read_bytes())
         except ValueError as error:
             print(f"README.txt leaves out {path.name}: {error}", file=sys.stderr)
     text = client.readme(files, client.thresholds(_evaluation()))

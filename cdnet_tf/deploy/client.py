@@ -120,7 +120,7 @@ def readme(files: Mapping[str, Mapping[str, Any]], thresholds: str) -> str:
     """The text of README.txt.
 
     Args:
-      files: what `tflite.describe` says, by file name.
+      files: what `tflite_file.describe` says, by file name.
       thresholds: lines on the distance under which two images show one person.
     """
     parts = [_HEAD, "Files\n", *map(_row, files, files.values())]

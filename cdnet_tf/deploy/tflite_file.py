@@ -1,0 +1,253 @@
+"""What a written TFLite file holds: its description, its operations, its promises.
+
+A file says by itself what it takes: signature `serving_default` from `images` to
+`embedding`, a description, and the JSON buffer `cdnet_tf` with normalisation, scale and
+zero point. All of it is read from the written bytes, so it cannot promise what the
+converter did not do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# Flatbuffer classes of the TFLite schema; they come with TensorFlow and are not listed
+# among its public names. They import `flatbuffers`, which TensorFlow requires.
+from tensorflow.lite.python import schema_py_generated as schema
+
+from cdnet_tf.data import preprocess
+from cdnet_tf.deploy import quantize
+
+METADATA = "cdnet_tf"
+# What a whole-integer network may consist of; accelerators support little more.
+INTEGER_OPS = frozenset(
+    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D LOGISTIC MAX_POOL_2D "
+    "MEAN MUL PAD STRIDED_SLICE".split()
+)
+_INTEGERS = ("INT8", "UINT8", "INT32")
+
+
+class RefusedError(ValueError):
+    """A converted file is not what its variant promises."""
+
+
+def is_integer(variant: str) -> bool:
+    """Whether a variant computes in integers throughout."""
+    return variant in ("int8", "uint8", "int8_float_io")
+
+
+def described(content: bytes, name: str, variant: str, layout: str) -> bytes:
+    """Adds names, signature, description and metadata to what the converter gave.
+
+    Args:
+      content: the converter's.
+      name: of the network.
+      variant, layout: what was asked for, see `tflite.convert`.
+    """
+    parsed = _Graph(content)
+    model, graph = parsed.model, parsed.graph
+    source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    source.name, target.name = b"images", b"embedding"
+    model.signatureDefs = [_signature(graph)]
+    record = _record(parsed, source, target, name, variant, layout)
+    model.description = (
+        f"{name}: {record['input']['values']} in ({layout}, {record['input']['dtype']}"
+        f"), embedding of {record['output']['dimensions']} out, not L2-normalised."
+    ).encode()
+    text = json.dumps(record, indent=1).encode()
+    model.buffers.append(_buffer(text))
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA.encode(), len(model.buffers) - 1
+    model.metadata = [*(model.metadata or ()), entry]
+    builder = _Builder(len(content) + 65536)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def check(
+    content: bytes, variant: str, layout: str, keep_float: Sequence[str] = ()
+) -> None:
+    """Refuses a file that is not what its variant promises.
+
+    In an integer variant every tensor is an integer, every operation is one of
+    `INTEGER_OPS`, and values are requantised nowhere but at the input and the output
+    themselves: QUANTIZE may read the input (pixels to int8, or a float input),
+    DEQUANTIZE may write a float output. TRANSPOSE may stand first, for `nchw`. With
+    `keep_float`, the named layers may run in float, between a DEQUANTIZE and a
+    QUANTIZE, and no others.
+
+    Raises:
+      RefusedError: names the operation, and the tensor that it writes.
+    """
+    graph = _Graph(content)
+    for op in graph.operators:
+        name, result = graph.op_name(op), graph.tensor_name(op.outputs[0])
+        what = f"{variant}: {name}, which writes {result!r}"
+        if name == "CUSTOM" or name.startswith("FLEX"):
+            raise RefusedError(f"{what}, is no built-in operation of TFLite.")
+        if is_integer(variant) and not graph.at_border(op, layout):
+            _check_inside(graph, op, what, keep_float)
+
+
+def _check_inside(graph: _Graph, op, what: str, keep_float: Sequence[str]) -> None:
+    name = graph.op_name(op)
+    types = {graph.type_name(i) for i in (*op.inputs, *op.outputs) if i >= 0}
+    if keep_float and name in ("QUANTIZE", "DEQUANTIZE"):
+        return
+    if name not in INTEGER_OPS:
+        raise RefusedError(
+            f"{what}, is none of the operations of an integer network "
+            f"({', '.join(sorted(INTEGER_OPS))}); change the layer it comes from."
+        )
+    floats = types - set(_INTEGERS)
+    tensor = graph.tensor_name(op.outputs[0])
+    if floats and not any(quantize.belongs(tensor, layer) for layer in keep_float):
+        raise RefusedError(
+            f"{what}, works on {', '.join(sorted(floats))}; the converter found no "
+            "integer form of it. Change the layer, or name it in --selective."
+        )
+
+
+def describe(content: bytes) -> dict[str, Any]:
+    """The description in a file that `convert` wrote.
+
+    Raises:
+      ValueError: the file holds none.
+    """
+    model = schema.Model.GetRootAsModel(content, 0)
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        if entry.Name() == METADATA.encode():
+            return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
+    raise ValueError(f"The file has no metadata {METADATA!r}; export it again.")
+
+
+def op_counts(content: bytes) -> dict[str, int]:
+    """How often each operation occurs, by TFLite's name."""
+    graph = _Graph(content)
+    counts = Counter(graph.op_name(op) for op in graph.operators)
+    return dict(sorted(counts.items()))
+
+
+def _buffer(data: bytes):
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(data, np.uint8)
+    return buffer
+
+
+def _signature(graph):
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    maps = []
+    for name, tensor in (
+        (b"images", graph.inputs[0]),
+        (b"embedding", graph.outputs[0]),
+    ):
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name, int(tensor)
+        maps.append([entry])
+    signature.inputs, signature.outputs = maps
+    return signature
+
+
+def _record(parsed, source, target, name, variant, layout) -> dict[str, Any]:
+    shape = list(
+        map(
+            int,
+            source.shapeSignature
+            if source.shapeSignature is not None
+            else source.shape,
+        )
+    )
+    channels_first = layout == "nchw"
+    height, width = shape[2:] if channels_first else shape[1:3]
+    dtype = {g: parsed._TYPES[t.type].lower() for g, t in zip("io", (source, target))}
+    pixels = variant == "uint8"
+    return {
+        "network": name,
+        "variant": variant,
+        "input": {
+            "name": "images",
+            "shape": shape,
+            "layout": layout,
+            "height": height,
+            "width": width,
+            "dtype": dtype["i"],
+            "colours": "RGB",
+            "values": "pixels 0..255" if pixels else "normalised RGB",
+            "mean": None if pixels else [255 * m for m in preprocess.IMAGENET_MEAN],
+            "std": None if pixels else [255 * s for s in preprocess.IMAGENET_STD],
+            **_rounding(source),
+        },
+        "output": {
+            "name": "embedding",
+            "dimensions": int(target.shape[-1]),
+            "dtype": dtype["o"],
+            "l2_normalised": False,
+            **_rounding(target),
+        },
+        "distance": "Euclidean, or cosine, of L2-normalised embeddings",
+    }
+
+
+def _rounding(tensor) -> dict[str, Any]:
+    """Scale and zero point: value = scale * (integer - zero_point); None of floats."""
+    rounding = tensor.quantization
+    if rounding is None or rounding.scale is None or tensor.type == 0:
+        return {"scale": None, "zero_point": None}
+    return {
+        "scale": float(rounding.scale[0]),
+        "zero_point": int(rounding.zeroPoint[0]),
+    }
+
+
+class _Graph:
+    """The one graph of a file, by names instead of numbers."""
+
+    _OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    _TYPES = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
+
+    def __init__(self, content: bytes) -> None:
+        self.model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        self.graph = self.model.subgraphs[0]
+        self.operators = self.graph.operators
+
+    def op_name(self, op) -> str:
+        code = self.model.operatorCodes[op.opcodeIndex]
+        # Codes above 126 stand in the second field alone.
+        return self._OPS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    def type_name(self, tensor: int) -> str:
+        return self._TYPES[self.graph.tensors[tensor].type]
+
+    def tensor_name(self, tensor: int) -> str:
+        return self.graph.tensors[tensor].name.decode()
+
+    def at_border(self, op, layout: str) -> bool:
+        """Whether an operation only brings the input in, or the output out."""
+        name = self.op_name(op)
+        if name == "QUANTIZE":
+            return op.inputs[0] in self.graph.inputs
+        if name == "DEQUANTIZE":
+            return op.outputs[0] in self.graph.outputs
+        if name == "TRANSPOSE" and layout == "nchw":
+            first = self.operators[0]
+            entry = set(self.graph.inputs)
+            if self.op_name(first) == "QUANTIZE":
+                entry |= set(first.outputs)
+            return op.inputs[0] in entry
+        return False
+
+
+class _Builder(schema.flatbuffers.Builder):
+    """Starts every vector at a multiple of 16 bytes, as the schema asks for weights.
+
+    The Python writer does not know `force_align`, and kernels for ARM rely on it.
+    """
+
+    def StartVector(self, elemSize, numElems, alignment):  # noqa: N802, N803
+        return super().StartVector(elemSize, numElems, max(alignment, 16))

@@ -1,0 +1,47 @@
+"""A network and images small enough to be converted in a second; for several tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from cdnet_tf.data import preprocess
+from cdnet_tf.nn import blocks, necks
+
+HEIGHT, WIDTH = 64, 32
+
+
+def network(seed: int = 0) -> tf.keras.Model:
+    """Every kind of block once, statistics as if trained; a whole network is slow."""
+    tf.keras.utils.set_random_seed(seed)
+    pixels = tf.keras.Input((HEIGHT, WIDTH, 3), name="images")
+    x = blocks.stem(pixels, 16)
+    x = blocks.cblock(x, 32, (3, 5), "stage1/block1/cblock1")
+    fmap2 = blocks.downsample(x, "downsample1")
+    fmap3 = blocks.cblock(fmap2, 32, (3, 5), "stage2/block3/cblock1")
+    neck = necks.fbl_neck(fmap2, fmap3, None, channels=16)
+    tiny = tf.keras.Model(pixels, neck.embedding, name="cdnet")
+    rng = np.random.default_rng(seed)
+    norms = [
+        layer
+        for layer in tiny.layers
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+    ]
+    for norm in norms:
+        norm.momentum = 0.0  # One batch then decides.
+        norm.gamma.assign(rng.uniform(0.5, 1.5, norm.gamma.shape))
+        norm.beta.assign(rng.normal(0.1, 0.1, norm.beta.shape))
+    tiny(preprocess.normalise(images(32, seed=7)), training=True)
+    return tiny
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """Blots of colour, (count, 64, 32, 3) uint8; noise would average out."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 8, 4, 3), np.uint8)
+    return coarse.repeat(HEIGHT // 8, axis=1).repeat(WIDTH // 4, axis=2)
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of the angles between rows, (n, d) and (n, d) -> (n,)."""
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
