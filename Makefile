@@ -7,13 +7,14 @@ RUN := $(VENV)/bin/python
 # Written last, so that an interrupted installation is not taken for a whole one.
 STAMP := $(VENV)/installed
 
-.PHONY: help install test lint demo clean
+.PHONY: help install test lint demo compat clean
 
 help:
 	@echo 'make install   make $(VENV) with the pinned packages (Python 3.9 to 3.11)'
 	@echo 'make test      run the tests'
 	@echo 'make lint      check style, format and types'
 	@echo 'make demo      search a small network on generated pedestrians'
+	@echo 'make compat    run exported files in the runtimes of today (2.3 GB of their own)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
 	@echo
 	@echo 'PYTHON=/path/to/python names the interpreter to install with.'
@@ -35,6 +36,9 @@ demo: $(STAMP)
 	@rm -rf runs/demo
 	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg
 
+compat: $(STAMP)
+	$(RUN) tools/compat.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .compat build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find cdnet_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,12 @@ _PACKAGES = {
     name: name
     for name in "h5py keras_tuner matplotlib numpy pytest tensorflow tensorflow_addons "
     "tensorflow_model_optimization torch".split()
-} | {"absl": "absl_py", "PIL": "pillow"}
+} | {
+    "PIL": "pillow",
+    "absl": "absl_py",
+    "google": "protobuf",
+    "tensorflow_serving": "tensorflow_serving_api",
+}
 # Installed by hand where it is wanted; absent from the lock and so from BUILD.
 _UNLOCKED = {"torch"}
 
@@ -54,12 +59,18 @@ _LAYERS = (
         (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"),
         "numpy tensorflow tensorflow_model_optimization",
     ),
+    (
+        "cdnet_tf/deploy/serving.py",
+        (_DEPLOY, "cdnet_tf/data/preprocess.py"),
+        "numpy tensorflow tensorflow_serving_api",
+    ),
+    ("cdnet_tf/deploy/versions.py", (), "protobuf tensorflow_serving_api"),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",
-        ("cdnet_tf/*.py", "tools/*.py", *_LIBRARIES),
+        ("cdnet_tf/*.py", "tools/*.py", "tests/tiny.py", *_LIBRARIES),
         " ".join(_PACKAGES.values()),
     ),
 )
