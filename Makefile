@@ -13,7 +13,7 @@ help:
 	@echo 'make install   make $(VENV) with the pinned packages (Python 3.9 to 3.11)'
 	@echo 'make test      run the tests'
 	@echo 'make lint      check style, format and types'
-	@echo 'make demo      search a small network on generated pedestrians'
+	@echo 'make demo      search, train and export a small network on generated pedestrians'
 	@echo 'make compat    run exported files in the runtimes of today (2.3 GB of their own)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
 	@echo
@@ -34,7 +34,15 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	@rm -rf runs/demo
-	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg
+	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg \
+		--run_dir=runs/demo/search
+	$(RUN) -m cdnet_tf.train --flagfile=flags/pedestrians.cfg \
+		--genotype=runs/demo/search --run_dir=runs/demo/train
+	$(RUN) tools/export_tflite.py --flagfile=flags/demo.cfg \
+		--model=runs/demo/train/model.keras --output_dir=runs/demo/tflite \
+		--variants=float32,int8
+	$(RUN) tools/summarise.py --flagfile=flags/demo.cfg \
+		--model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
 
 compat: $(STAMP)
 	$(RUN) tools/compat.py

@@ -52,6 +52,7 @@ _LAYERS = (
     (_DATA, (_DATA,), "numpy tensorflow"),
     ("cdnet_tf/learn/*_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),
     (_LEARN, (_LEARN, _NN), "numpy tensorflow tensorflow_addons"),
+    ("cdnet_tf/retrieval/baselines.py", (), "numpy pillow"),
     ("cdnet_tf/retrieval/pictures.py", (), "matplotlib numpy pillow"),
     (_RETRIEVAL, (_RETRIEVAL,), "numpy"),
     (

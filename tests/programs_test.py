@@ -16,7 +16,7 @@ from absl.testing import flagsaver
 
 from cdnet_tf import run_flags, search
 from cdnet_tf.data import pedestrians
-from cdnet_tf.nn import counting, genotype, networks
+from cdnet_tf.nn import genotype, networks
 from tools import benchmark
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -57,8 +57,8 @@ def _arguments(data_dir, run_dir, **more):
     return [f"--{name}={value}" for name, value in values.items()]
 
 
-def _run(arguments, program="search", **options):
-    command = [sys.executable, "-m", f"cdnet_tf.{program}", *arguments]
+def _run(arguments, **options):
+    command = [sys.executable, "-m", "cdnet_tf.search", *arguments]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -223,24 +223,6 @@ def test_flag_files_parse_and_demo_stands_on_top(name, monkeypatch):
     _parse(f"--flagfile=flags/{name}.cfg", "--flagfile=flags/demo.cfg")
     assert flags.FLAGS.space == name
     assert flags.FLAGS.dataset == "pedestrians"
-
-
-def test_found_network_is_trained_and_evaluated(whole_run, data_dir, tmp_path):
-    run_dir = tmp_path / "trained"
-    arguments = [f"--{name}={value}" for name, value in SIZE.items()]
-    arguments += [f"--data_dir={data_dir}", f"--run_dir={run_dir}", "--epochs=1"]
-    process = _run([*arguments, f"--genotype={whole_run[0]}"], "train")
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-
-    model = tf.keras.models.load_model(run_dir / "model.keras", compile=False)
-    # A quarter of 512 global and of 2 x 128 local features.
-    assert model(tf.zeros((2, 64, 32, 3))).shape == (2, 192)
-    record = json.loads((run_dir / "evaluation.json").read_text())
-    assert record["parameters"] == counting.parameters(model)
-    assert record["scores"]["queries"] == 24
-    assert 0 <= record["scores"]["mean_ap"] <= 1
-    assert f"{record['scores']['rank1']:.1%}" in output
 
 
 def test_unknown_argument_is_refused():

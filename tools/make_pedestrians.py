@@ -7,14 +7,12 @@ python tools/make_pedestrians.py --contact_sheet=docs/pedestrians.jpg
 from __future__ import annotations
 
 import json
-import os
 
 import numpy as np
 from absl import app, flags
-from PIL import Image
 
 from cdnet_tf.data import datasets, pedestrians
-from cdnet_tf.retrieval import ranking
+from cdnet_tf.retrieval import baselines, ranking
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to make.")
 _TRAIN = flags.DEFINE_integer("train_identities", 200, "People to train on.", 0)
@@ -57,49 +55,13 @@ def main(argv: list[str]) -> None:
 def print_baselines(data: datasets.ReidDataset) -> None:
     """Rank-1 and mAP of chance, raw pixels and colour histograms."""
     print(f"{'':<20}{'rank-1':>8}{'mAP':>8}")
-    for name, embed in BASELINES.items():
+    for name, embed in baselines.BASELINES.items():
         query, gallery = (
             np.stack([embed(path) for path in images.paths])
             for images in (data.query, data.gallery)
         )
         scores = ranking.evaluate(query, data.query, gallery, data.gallery)
         print(f"{name:<20}{scores.rank1:>8.1%}{scores.mean_ap:>8.1%}")
-
-
-def _middle(path: str) -> np.ndarray:
-    """Where the person is, without most of the background and the camera's cast."""
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"), np.float32)
-    height, width, _ = pixels.shape
-    pixels = pixels[height // 16 : -height // 16, width // 4 : -width // 4]
-    return (pixels - pixels.mean((0, 1))) / (pixels.std((0, 1)) + 1e-6)
-
-
-def _pixels(path: str) -> np.ndarray:
-    """The middle of the image at a quarter of its size, as one vector."""
-    middle = _middle(path)
-    rows, columns = (size // 4 * 4 for size in middle.shape[:2])
-    small = middle[:rows, :columns].reshape(rows // 4, 4, columns // 4, 4, 3)
-    return small.mean((1, 3)).ravel()
-
-
-def _histograms(path: str) -> np.ndarray:
-    """Colour histograms of six stripes of the middle of the image."""
-    pixels = _middle(path)
-    bins = np.clip((pixels + 2) * 2, 0, 7).astype(int)  # 8 bins of half a deviation
-    vectors = []
-    for stripe in np.array_split(bins @ (64, 8, 1), 6):
-        counts = np.bincount(stripe.ravel(), minlength=512)
-        vectors.append(np.sqrt(counts / counts.sum()))
-    return np.concatenate(vectors).astype(np.float32)
-
-
-def _chance(path: str) -> np.ndarray:
-    seed = np.frombuffer(os.path.basename(path).encode(), np.uint8)
-    return np.random.default_rng(seed).standard_normal(8).astype(np.float32)
-
-
-BASELINES = {"chance": _chance, "raw pixels": _pixels, "colour histograms": _histograms}
 
 
 if __name__ == "__main__":

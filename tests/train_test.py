@@ -1,0 +1,218 @@
+"""The real training program on generated images, small enough for seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cdnet_tf.data import datasets, pedestrians, pipeline
+from cdnet_tf.learn import training_log
+from cdnet_tf.nn import counting, genotype
+from cdnet_tf.retrieval import ranking
+
+_ROOT = pathlib.Path(__file__).parent.parent
+_SIZE = {"height": 64, "width": 32, "width_multiplier": 0.05, "batch_size": 8}
+
+# Other programs have flags of the same names, so this one gets a process; one for all
+# cases, since TensorFlow's start takes longer than they do.
+_EACH = """
+import contextlib, io, json, sys
+from absl import app, flags
+from absl.testing import flagsaver
+from cdnet_tf import train
+results = {}
+for name, arguments in json.load(sys.stdin).items():
+    output = io.StringIO()
+    with flagsaver.flagsaver(), contextlib.redirect_stdout(output):
+        try:
+            flags.FLAGS(["train", *arguments])
+            train.main(["train"])
+        except (OSError, ValueError, flags.Error) as error:
+            print(f"{type(error).__name__}: {error}")
+    results[name] = output.getvalue()
+print(json.dumps(results))
+"""
+
+
+def _flags(folder, run, **more):
+    values = {
+        **_SIZE,
+        "genotype": folder / "shallow.json",
+        "data_dir": folder / "data",
+        "epochs": 2,
+        "run_dir": folder / run,
+        **more,
+    }
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def _write_cifar(root):
+    """CIFAR-100's binary form: coarse and fine label, then red, green and blue."""
+    root.mkdir()
+    random = np.random.default_rng(0)
+    for name, count in (("train.bin", 16), ("test.bin", 12)):
+        records = random.integers(0, 256, (count, 3074), np.uint8)
+        records[:, 0], records[:, 1] = 0, np.arange(count) % 100
+        (root / name).write_bytes(records.tobytes())
+    names = [f"class {i}" for i in range(100)]
+    (root / "fine_label_names.txt").write_text("\n".join(names) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    pedestrians.write_pedestrians(
+        folder / "data", train_identities=4, test_identities=4, height=64, width=32
+    )
+    _write_cifar(folder / "cifar-100-binary")
+    found = genotype.Genotype((genotype.CS[0],) * 6)
+    (folder / "shallow.json").write_text(found.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outputs(folder):
+    """What each case printed; its files lie in the folder of its name."""
+    start = {"init_from": folder / "whole", "epochs": 1}
+    recipe = {"schedule": "cosine", "lr_warmup_epochs": 2, "label_smoothing": 0.1}
+    recipe |= {"neck": "bn", "random_erasing": 0}
+    pictures = {"dataset": "cifar100", "data_dir": folder, "stem": "cifar"}
+    pictures |= {"height": 32, "neck": "bl", "schedule": "exponential"}
+    pictures |= {"lr_decay": 0.5}
+    cases = {
+        "whole": _flags(folder, "whole"),
+        "again": _flags(folder, "whole"),
+        "bn": _flags(folder, "bn", **start, **recipe),
+        "cifar": _flags(folder, "cifar", **pictures),
+        "milestones": _flags(folder, "m", milestones="150,ten"),
+        "nothing": _flags(folder, "n", init_from=folder / "nothing"),
+    }
+    process = subprocess.run(
+        [sys.executable, "-c", _EACH],
+        input=json.dumps({name: list(map(str, case)) for name, case in cases.items()}),
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _embed(network, images):
+    return network.predict(pipeline.eval_batches(images.paths, 64, 32), verbose=0)
+
+
+def test_model_is_evaluated_as_it_was_saved(outputs, folder):
+    network = tf.keras.models.load_model(folder / "whole/model.keras", compile=False)
+    data = datasets.read("market1501", str(folder / "data"))
+    query, gallery = (_embed(network, part) for part in (data.query, data.gallery))
+    expected = ranking.evaluate(query, data.query, gallery, data.gallery)
+    record = json.loads((folder / "whole/evaluation.json").read_text())
+    assert record["scores"]["mean_ap"] == pytest.approx(expected.mean_ap)
+    assert record["scores"]["rank1"] == pytest.approx(expected.rank1)
+    assert record["parameters"] == counting.parameters(network)
+    assert record["macs"] == counting.macs(network)
+    assert record["thresholds"]["rates"] == [0.01, 0.001]
+    assert record["provenance"]["flags"]["genotype"].endswith("shallow.json")
+    assert f"{expected.rank1:>9.1%}" in outputs["whole"]
+
+
+def test_heads_stand_apart(outputs, folder):
+    network = tf.keras.models.load_model(folder / "whole/model.keras", compile=False)
+    heads = tf.keras.models.load_model(folder / "whole/heads.keras", compile=False)
+    # Both halves of the embedding are features of a triplet loss.
+    embedding = network(tf.zeros((2, 64, 32, 3)))
+    logits = heads([embedding[:, :32], embedding[:, 32:]])
+    assert [z.shape for z in logits] == [(2, 4), (2, 4)]
+
+
+def test_history_and_curves(outputs, folder):
+    rows = training_log.read_history(folder / "whole/history.csv")
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert {"loss", "triplet", "accuracy", "images_per_s"} < set(rows[0])
+    assert (folder / "whole/curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert not list((folder / "whole").glob("*.part*"))
+
+
+def test_finished_run_is_left_alone(outputs):
+    assert "holds a finished training" in outputs["again"]
+
+
+def test_start_from_another_run_with_another_neck(outputs, folder):
+    report = (folder / "bn/init_from.txt").read_text()
+    assert report in outputs["bn"].replace("From ", "").replace(": took", "\ntook", 1)
+    assert "missing (1): neck/bn" in report
+    assert "unused (1): neck/squeeze" in report
+
+
+@pytest.mark.parametrize(
+    "case, rates",
+    [
+        ("whole", [0.065, 0.065]),
+        ("bn", [0.065 / 2]),  # the first epoch of a ramp of two
+        ("cifar", [0.065, 0.065 / 2]),
+    ],
+)
+def test_schedules(outputs, folder, case, rates):
+    rows = training_log.read_history(folder / case / "history.csv")
+    assert [row["learning_rate"] for row in rows] == pytest.approx(rates)
+
+
+def test_classes(outputs, folder):
+    record = json.loads((folder / "cifar/evaluation.json").read_text())
+    # 12 test images, so twelfths; an image not among the first 5 is not the first.
+    first, fifth = (record["errors"][f"top-{k} error"] for k in (1, 5))
+    assert 12 * first == pytest.approx(round(12 * first))
+    assert 0 <= fifth <= first <= 1
+    assert f"{first:.2%}" in outputs["cifar"]
+    rows = training_log.read_history(folder / "cifar/history.csv")
+    assert [row["triplet"] for row in rows] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "case, message",
+    [
+        ("milestones", r"milestones=.*ten.*must be epochs, as in --milestones=150"),
+        ("nothing", "FileNotFoundError: .*nothing does not exist"),
+    ],
+)
+def test_errors_say_what_to_do(outputs, case, message):
+    assert re.search(message, outputs[case]), outputs[case]
+
+
+def test_killed_training_resumes_to_the_same_bits(outputs, folder):
+    command = [sys.executable, "-m", "cdnet_tf.train", *_flags(folder, "killed")]
+    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("Epoch 2/2"):
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "killed/evaluation.json").exists()
+    output = subprocess.run(
+        command, cwd=_ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "Going on after epoch 1" in output
+    whole, killed = (
+        tf.keras.models.load_model(folder / run / "model.keras", compile=False)
+        for run in ("whole", "killed")
+    )
+    for first, second in zip(whole.get_weights(), killed.get_weights()):
+        np.testing.assert_array_equal(first, second)
+    both = [
+        [{k: v for k, v in row.items() if k != "images_per_s"} for row in rows]
+        for rows in (
+            training_log.read_history(folder / run / "history.csv")
+            for run in ("whole", "killed")
+        )
+    ]
+    assert both[0] == both[1]
