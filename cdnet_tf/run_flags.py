@@ -22,6 +22,7 @@ import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402
 
 from cdnet_tf.data import classification, datasets, pedestrians  # noqa: E402
+from cdnet_tf.learn import callbacks, cluster  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
     "dataset",
@@ -60,9 +61,10 @@ CACHE_MB = flags.DEFINE_integer(
 STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
-    ["auto", "one_device", "mirrored"],
+    ["auto", "one_device", "mirrored", "multi_worker"],
     "`mirrored` trains on all GPUs (or --logical_cpus) at once; `auto` does if there "
-    "is more than one.",
+    "is more than one. `multi_worker` trains on all machines of TF_CONFIG or of a "
+    "Slurm step, each of which runs this same command.",
 )
 LOGICAL_CPUS = flags.DEFINE_integer(
     "logical_cpus", 1, "Splits the CPU into logical devices, to try `mirrored`.", 1
@@ -101,7 +103,7 @@ def set_up() -> tf.distribute.Strategy:
             tf.config.list_physical_devices("CPU")[0],
             [configuration] * LOGICAL_CPUS.value,
         )
-    strategy = _strategy()
+    strategy = cluster.connect() if STRATEGY.value == "multi_worker" else _strategy()
     _check_batch(strategy.num_replicas_in_sync)
     return strategy
 
@@ -192,14 +194,20 @@ def batch_options(first_epoch: int) -> dict[str, Any]:
     }
 
 
-def open_run(data: Data) -> pathlib.Path:
+def open_run(data: Data, own_copy: bool = False) -> pathlib.Path:
     """Makes or reopens the run directory, whose `run.json` holds flags and counts.
+
+    Args:
+      data: the data set read.
+      own_copy: leave it as it is, and open a copy.
 
     Raises:
       ValueError: if a flag or the data differ from the run that is to go on.
       OSError: if the directory cannot be written.
     """
     directory = pathlib.Path(RUN_DIR.value)
+    if own_copy:
+        directory = cluster.own_folder(directory)
     record = directory / "run.json"
     now = {"flags": _flag_values(), "data": data.counts()}
     if record.exists():
@@ -212,6 +220,25 @@ def open_run(data: Data) -> pathlib.Path:
             f"run_dir={directory} cannot be written ({error}); choose another."
         ) from error
     return directory
+
+
+def join_run(strategy: tf.distribute.Strategy, data: Data) -> pathlib.Path:
+    """`open_run` for each of the machines that train together.
+
+    All must be about to do the same; then the chief has the run directory, and every
+    other worker a copy, to keep files in that nobody reads.
+
+    Raises:
+      ValueError, OSError: as `open_run`, or if a worker differs from the chief.
+    """
+    worker, workers = cluster.place(strategy)
+    if workers > 1:
+        checkpoint = pathlib.Path(RUN_DIR.value) / "checkpoint"
+        facts = {f"--{name}": value for name, value in _flag_values().items()}
+        facts |= {f"{part} data": count for part, count in data.counts().items()}
+        facts["last checkpoint's epoch"] = callbacks.last_epoch(checkpoint)
+        cluster.agree(strategy, facts)
+    return open_run(data, own_copy=worker > 0)
 
 
 def check_space(directory: pathlib.Path, needed_bytes: int) -> None:

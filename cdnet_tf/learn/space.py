@@ -1,0 +1,175 @@
+"""What a study tunes: for each program the flags and the values to try.
+
+Plain Python: a value is the text of a flag, so that a trial is a flag file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Union
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Numbers from `low` to `high`, drawn evenly, or their logarithms if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Some texts, each as likely."""
+
+    values: tuple[str, ...]
+
+
+Domain = Union[Interval, Choice]
+Space = dict[str, Domain]
+
+# Stands for two flags, because not every batch_size holds whole identities.
+P_X_K = "p_x_k"
+
+# The paper's recipe lies inside: lr 0.065, multi_step, L2 5e-4, dropout 0.2, margin
+# 0.3, no smoothing, erasing 0.5, 2 parts, 16 x 4.
+TRAIN: Space = {
+    "lr": Interval(0.01, 0.2, log=True),
+    "schedule": Choice(("cosine", "multi_step")),
+    "l2": Interval(5e-5, 5e-3, log=True),
+    "dropout": Interval(0.0, 0.5),
+    "margin": Interval(0.1, 0.6),
+    "label_smoothing": Interval(0.0, 0.2),
+    "random_erasing": Interval(0.0, 0.7),
+    "parts": Choice(("0", "1", "2", "3", "4")),
+    P_X_K: Choice(("8x4", "16x4", "32x4", "8x8")),
+}
+# The paper's: alpha_lr 3e-4, none, 2.
+SEARCH: Space = {
+    "alpha_lr": Interval(1e-4, 1e-2, log=True),
+    "exploration": Choice(("none", "gumbel", "uniform_warmup")),
+    "top_k": Choice(("1", "2", "4")),
+}
+SPACES = {"train": TRAIN, "search": SEARCH}
+
+# The flag of a program that names epochs, and the paper's: these of so many.
+_MILESTONES = {
+    "train": ("milestones", (150, 225, 300), 350),
+    "search": ("alpha_milestones", (80, 160), 240),
+}
+_REMEDY = "write name=low:high, name=low:high:log or name=a,b,c (name= leaves it out)."
+
+
+def override(space: Space, ranges: Iterable[str]) -> Space:
+    """Replaces, adds or, with an empty range, leaves out flags of a space.
+
+    Raises:
+      ValueError: as `parse`, or nothing is left.
+    """
+    space = dict(space)
+    for text in ranges:
+        name, domain = parse(text)
+        space.pop(name, None)
+        if domain is not None:
+            space[name] = domain
+    if not space:
+        raise ValueError("The ranges leave nothing to tune; leave out fewer flags.")
+    return space
+
+
+def parse(text: str) -> tuple[str, Domain | None]:
+    """Reads `lr=0.01:0.1:log`, `dropout=0:0.5`, `schedule=cosine,multi_step`.
+
+    Returns:
+      The flag and its values; None for `parts=`.
+
+    Raises:
+      ValueError: it does not parse, or the interval is empty.
+    """
+    name, equals, values = text.partition("=")
+    if not re.fullmatch(r"[a-z]\w*", name) or not equals:
+        raise ValueError(f"range={text!r} names no flag; {_REMEDY}")
+    if not values:
+        return name, None
+    if ":" in values:
+        return name, _interval(text, values)
+    choices = tuple(values.split(","))
+    if "" in choices or len(set(choices)) < len(choices):
+        raise ValueError(f"range={text!r} has an empty or repeated value; {_REMEDY}")
+    for choice in choices if name == P_X_K else ():
+        _batch(choice)
+    return name, Choice(choices)
+
+
+def _interval(text: str, values: str) -> Interval:
+    number = r"([-+.\de]+)"
+    match = re.fullmatch(f"{number}:{number}(:log)?", values)
+    try:
+        low, high = (float(group) for group in match.groups()[:2])  # type: ignore
+    except (AttributeError, ValueError):
+        raise ValueError(f"range={text!r} is no interval; {_REMEDY}") from None
+    log = values.endswith(":log")
+    if not low < high or log and low <= 0:
+        raise ValueError(
+            f"range={text!r}: low must be less than high"
+            + (", and more than 0 for logarithms." if log else ".")
+        )
+    return Interval(low, high, log)
+
+
+def as_flags(values: Mapping[str, float | str]) -> dict[str, str]:
+    """Writes drawn values as flags, numbers with 4 digits: what is read is what ran."""
+    texts: dict[str, str] = {}
+    for name, value in values.items():
+        if name == P_X_K:
+            p, k = _batch(str(value))
+            texts |= {"batch_size": str(p * k), "images_per_id": str(k)}
+        else:
+            texts[name] = value if isinstance(value, str) else f"{value:.4g}"
+    return texts
+
+
+def milestones(
+    program: str, epochs: int, given: Sequence[int] = (), of: int = 0
+) -> dict[str, str]:
+    """Where the rate falls in a run of another length: at the same shares of it.
+
+    Args:
+      program: `train` or `search`.
+      epochs: of the run.
+      given: milestones of the recipe; without them the paper's.
+      of: epochs of the recipe, if milestones are given.
+    """
+    name, paper, whole = _MILESTONES[program]
+    epochs_then = [(each, of) for each in given] or [(each, whole) for each in paper]
+    shares = [each * epochs / then for each, then in epochs_then]
+    return {name: ",".join(str(int(share + 0.5)) for share in shares)}
+
+
+def milestones_flag(program: str) -> str:
+    """The name of the flag that `milestones` writes."""
+    return _MILESTONES[program][0]
+
+
+def corners(space: Space) -> list[str]:
+    """Every choice and both ends of every interval as arguments, to check names."""
+    drawn = [
+        {name: value}
+        for name, domain in space.items()
+        for value in (
+            domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+        )
+    ]
+    return [f"--{k}={v}" for each in drawn for k, v in as_flags(each).items()]
+
+
+def _batch(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or int(match[1]) < 2 or int(match[2]) < 2:
+        raise ValueError(
+            f"{P_X_K}={text!r} is no batch; write identities x images of each, 2 or "
+            "more, as in 16x4."
+        )
+    return int(match[1]), int(match[2])

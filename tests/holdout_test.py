@@ -1,0 +1,86 @@
+"""The split, against the protocol's rules written out, and by hand where small."""
+
+import numpy as np
+import pytest
+
+from cdnet_tf.data import datasets, holdout
+
+
+def _images(rows):
+    identities, cameras = np.array(rows, np.int32).T
+    paths = tuple(f"{i:03d}_{p}_c{c}.jpg" for i, (p, c) in enumerate(rows))
+    return datasets.Images(paths, identities, cameras)
+
+
+def _dataset(rows):
+    test = _images([(90, 1), (90, 2)])
+    return datasets.ReidDataset("market1501", "", _images(rows), test, test)
+
+
+def _rows(images):
+    return list(zip(images.identities.tolist(), images.cameras.tolist()))
+
+
+@pytest.fixture(scope="module")
+def data():
+    """20 people, each seen 1 to 4 times by each of 1 to 4 cameras."""
+    rng = np.random.default_rng(5)
+    rows = [
+        (person, camera)
+        for person in range(20)
+        for camera in range(1, 2 + person % 4)
+        for _ in range(rng.integers(1, 5))
+    ]
+    return _dataset(rows)
+
+
+def test_every_image_stands_in_one_split_and_no_test_image_in_any(data):
+    split = holdout.hold_out(data, 6)
+    parts = split.train.paths + split.query.paths + split.gallery.paths
+    assert sorted(parts) == sorted(data.train.paths)
+    for part in (split.train, split.query, split.gallery):
+        for path, identity, camera in zip(part.paths, part.identities, part.cameras):
+            assert path[4:] == f"{identity}_c{camera}.jpg"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_query_has_a_match_under_another_camera(data, seed):
+    split = holdout.hold_out(data, 6, seed)
+    held = set(split.query.identities)
+    assert len(held) == 6
+    assert held == set(split.gallery.identities)
+    assert not held & set(split.train.identities)
+    gallery = _rows(split.gallery)
+    for person, camera in _rows(split.query):
+        assert any(p == person and c != camera for p, c in gallery)
+    # One query a person and camera at most, as in Market-1501.
+    assert len(set(_rows(split.query))) == len(split.query)
+
+
+def test_by_hand():
+    # Person 1: camera 1 three times, camera 2 twice: each gives one to the query.
+    # Person 2: camera 1 twice, camera 3 once: camera 1 gives one.
+    # Person 3: each camera once: one of the two is the query.
+    rows = [(1, 1)] * 3 + [(1, 2)] * 2 + [(2, 1)] * 2 + [(2, 3)] + [(3, 1), (3, 2)]
+    # Persons 4 and 5 were seen by one camera and cannot be held out.
+    split = holdout.hold_out(_dataset([*rows, (4, 1), (4, 1), (5, 2)]), 3)
+    query, gallery = _rows(split.query), _rows(split.gallery)
+    assert query[:3] == [(1, 1), (1, 2), (2, 1)] and query[3] in [(3, 1), (3, 2)]
+    assert gallery[:5] == [(1, 1), (1, 1), (1, 2), (2, 1), (2, 3)]
+    assert {query[3], gallery[5]} == {(3, 1), (3, 2)}
+    assert _rows(split.train) == [(4, 1), (4, 1), (5, 2)]
+
+
+def test_seed_decides(data):
+    first, again, other = (holdout.hold_out(data, 6, seed) for seed in (1, 1, 2))
+    assert first.query.paths == again.query.paths
+    assert first.gallery.paths == again.gallery.paths
+    assert set(first.query.identities) != set(other.query.identities)
+
+
+@pytest.mark.parametrize("identities", [1, 16, 21])
+def test_numbers_out_of_range_are_named(data, identities):
+    # A quarter of the 20 people were seen by one camera.
+    message = f"holdout_identities={identities} is out of range: of 20 .* use 2 to 15"
+    with pytest.raises(ValueError, match=message):
+        holdout.hold_out(data, identities)

@@ -1,0 +1,91 @@
+"""The search space: what a range means, as flags, by hand."""
+
+import pytest
+
+from cdnet_tf.learn import space
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("lr=0.01:0.1:log", ("lr", space.Interval(0.01, 0.1, log=True))),
+        ("dropout=0:5e-1", ("dropout", space.Interval(0.0, 0.5))),
+        ("x=-1:+1", ("x", space.Interval(-1.0, 1.0))),
+        ("schedule=cosine", ("schedule", space.Choice(("cosine",)))),
+        ("parts=0,2", ("parts", space.Choice(("0", "2")))),
+        ("parts=", ("parts", None)),
+    ],
+)
+def test_ranges(text, expected):
+    assert space.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("lr", "range='lr' names no flag"),
+        ("=1:2", "range='=1:2' names no flag"),
+        ("lr=1:x", "range='lr=1:x' is no interval"),
+        ("lr=1:2:ln", "is no interval"),
+        ("lr=1:2:3", "is no interval"),
+        ("lr=1e:2", "is no interval"),
+        ("lr=:2", "is no interval"),
+        ("lr=2:1", "range='lr=2:1': low must be less than high.$"),
+        ("lr=0:1:log", "more than 0 for logarithms"),
+        ("parts=1,,2", "empty or repeated value"),
+        ("parts=1,1", "empty or repeated value"),
+        ("p_x_k=16x1", "p_x_k='16x1' is no batch"),
+        ("p_x_k=64", "p_x_k='64' is no batch"),
+    ],
+)
+def test_errors_name_the_range(text, message):
+    with pytest.raises(ValueError, match=message):
+        space.parse(text)
+
+
+def test_override_replaces_adds_and_leaves_out():
+    ranges = ["lr=0.1,0.2", "momentum=0.8:0.9", "parts="]
+    found = space.override(space.TRAIN, ranges)
+    assert found["lr"] == space.Choice(("0.1", "0.2"))
+    assert found["momentum"] == space.Interval(0.8, 0.9)
+    assert set(found) == {*space.TRAIN, "momentum"} - {"parts"}
+    assert "momentum" not in space.TRAIN
+    with pytest.raises(ValueError, match="nothing to tune"):
+        space.override({"lr": space.Interval(0, 1)}, ["lr="])
+
+
+def test_values_become_flags():
+    values = {"lr": 0.0123456, "l2": 5e-5, "schedule": "cosine", "p_x_k": "8x4"}
+    assert space.as_flags(values) == {
+        "lr": "0.01235",
+        "l2": "5e-05",
+        "schedule": "cosine",
+        "batch_size": "32",
+        "images_per_id": "4",
+    }
+
+
+@pytest.mark.parametrize(
+    "program, epochs, given, expected",
+    [
+        # The paper's own run, and one of a tenth: 15, 22.5 and 30.
+        ("train", 350, {}, {"milestones": "150,225,300"}),
+        ("train", 35, {}, {"milestones": "15,23,30"}),
+        ("search", 24, {}, {"alpha_milestones": "8,16"}),
+        ("train", 10, {"given": [40], "of": 50}, {"milestones": "8"}),
+    ],
+)
+def test_milestones_keep_their_share(program, epochs, given, expected):
+    assert space.milestones(program, epochs, **given) == expected
+
+
+def test_corners_are_both_ends_and_every_choice():
+    domains = {"lr": space.Interval(0.1, 1), "p_x_k": space.Choice(("2x2", "4x2"))}
+    assert space.corners(domains) == [
+        "--lr=0.1",
+        "--lr=1",
+        "--batch_size=4",
+        "--images_per_id=2",
+        "--batch_size=8",
+        "--images_per_id=2",
+    ]
