@@ -63,7 +63,7 @@ def _write_cifar(root):
         records = random.integers(0, 256, (count, 3074), np.uint8)
         records[:, 0], records[:, 1] = 0, np.arange(count) % 100
         (root / name).write_bytes(records.tobytes())
-    names = [f"class {i}" for i in range(100)]
+    names = [f"class_{i}" for i in range(100)]
     (root / "fine_label_names.txt").write_text("\n".join(names) + "\n")
 
 
