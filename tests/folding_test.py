@@ -1,6 +1,7 @@
 """The folded network computes what the network computed, with fewer layers."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
@@ -10,9 +11,13 @@ from tests import tiny
 layers = tf.keras.layers
 
 
-def test_same_function_without_normalisations():
+@pytest.fixture(scope="module")
+def folded():
+    return folding.fold(tiny.network())
+
+
+def test_same_function_without_normalisations(folded):
     network = tiny.network()
-    folded = folding.fold(network)
     images = preprocess.normalise(tiny.images(4))
     np.testing.assert_allclose(
         folded(images), network(images, training=False), rtol=1e-4, atol=1e-5
@@ -24,8 +29,7 @@ def test_same_function_without_normalisations():
     assert relus == ["stage1/block1/cblock1/relu", "stage2/block3/cblock1/relu"]
 
 
-def test_calls_of_one_convolution_share_it_still():
-    folded = folding.fold(tiny.network())
+def test_calls_of_one_convolution_share_it_still(folded):
     fc1 = folded.get_layer("stage2/block3/cblock1/gate/fc1")
     assert len(fc1.inbound_nodes) == 2
     assert fc1.activation is tf.keras.activations.relu

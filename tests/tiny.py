@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -11,12 +13,21 @@ from cdnet_tf.nn import blocks, necks
 HEIGHT, WIDTH = 64, 32
 
 
-def network(seed: int = 0) -> tf.keras.Model:
-    """Every kind of block once, statistics as if trained; a whole network is slow."""
+@functools.cache
+def network(shallow: bool = False, seed: int = 0) -> tf.keras.Model:
+    """Every kind of block once, statistics as if trained; a whole network is slow.
+
+    The same one each time: do not change its weights.
+
+    Args:
+      shallow: one CBlock, with a shortcut of its own, instead of two.
+      seed: of weights and statistics.
+    """
     tf.keras.utils.set_random_seed(seed)
     pixels = tf.keras.Input((HEIGHT, WIDTH, 3), name="images")
     x = blocks.stem(pixels, 16)
-    x = blocks.cblock(x, 32, (3, 5), "stage1/block1/cblock1")
+    if not shallow:
+        x = blocks.cblock(x, 32, (3, 5), "stage1/block1/cblock1")
     fmap2 = blocks.downsample(x, "downsample1")
     fmap3 = blocks.cblock(fmap2, 32, (3, 5), "stage2/block3/cblock1")
     neck = necks.fbl_neck(fmap2, fmap3, None, channels=16)

@@ -277,7 +277,7 @@ def _export(source, variant: str, calibration, gate: Gate, directory) -> dict:
     kept = _SELECTIVE.value if variant in tflite.INTEGER_VARIANTS else []
     with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as hidden:
         path = pathlib.Path(hidden, name)
-        start = time.perf_counter()
+        row["seconds"] = {}
         content = tflite.convert(
             source,
             variant,
@@ -285,8 +285,8 @@ def _export(source, variant: str, calibration, gate: Gate, directory) -> dict:
             dynamic_batch=_BATCH.value == "dynamic",
             images=calibration,
             keep_float=kept,
+            seconds=row["seconds"],
         )
-        row["seconds_to_convert"] = time.perf_counter() - start
         path.write_bytes(content)
         failure = _examine(path, variant, kept, gate, row)
         row["failure"] = failure
@@ -301,10 +301,12 @@ def _export(source, variant: str, calibration, gate: Gate, directory) -> dict:
 def _examine(path, variant: str, kept, gate: Gate, row: dict) -> str | None:
     """Fills in the row of a written file; returns why it fails, or None."""
     content = path.read_bytes()
+    start = time.perf_counter()
     try:
         tflite_file.check(content, variant, _LAYOUT.value, kept)
     except tflite_file.RefusedError as error:
         return str(error)
+    checked = time.perf_counter()
     row.update(
         batch=_BATCH.value,
         whole_integer=variant in tflite.INTEGER_VARIANTS and not kept,
@@ -318,6 +320,8 @@ def _examine(path, variant: str, kept, gate: Gate, row: dict) -> str | None:
         **gate.judge(path),
         float=gate.reference,
     )
+    judged = time.perf_counter() - checked
+    row["seconds"].update(check=checked - start, gate=judged)
     if row["map_drop"] > _MAX_MAP_DROP.value:
         return (
             f"loses {row['map_drop']:.2f} points of mAP, more than "
@@ -340,7 +344,6 @@ def _file_name(network: tf.keras.Model, variant: str) -> str:
 def _print_worst(network: tf.keras.Model, calibration: np.ndarray) -> None:
     made = tflite.converter(network, "int8")
     images = tflite.fed(calibration, "int8", "nhwc")
-    quantize.post_training(made, images)
     print("error (of the output's step)  operation           layer")
     for each in quantize.worst_layers(made, images)[:_WORST]:
         print(f"{each.error:>28.2f}  {each.op:<18}  {each.layer}")
@@ -413,8 +416,14 @@ def table(rows: list[dict], reference: dict) -> str:
             )
         if row["failure"]:
             lines.append(f"FAILED  {row['file']}: {row['failure']}")
+    lines += [_times(row) for row in rows]
     runtimes = {f"{row['runtime']}, {row['cpu']}" for row in rows if "cpu" in row}
     return "\n".join([*lines, *(f"ms: median, {each}." for each in sorted(runtimes))])
+
+
+def _times(row: dict) -> str:
+    steps = ", ".join(f"{step} {took:.1f}" for step, took in row["seconds"].items())
+    return f"{row['file']}, seconds: {steps}."
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,10 +22,9 @@ from tensorflow.keras import layers
 # The public debugger fixes the types of input and output; this is what it calls.
 from tensorflow.lite.python import convert as lite_convert
 
-from cdnet_tf.deploy import folding
+from cdnet_tf.deploy import folding, ranges
 
 _tfmot = tfmot.quantization.keras
-_PROBE_BATCH = 32
 
 
 class LayerError(NamedTuple):
@@ -44,22 +44,39 @@ class LayerError(NamedTuple):
     tensor: str
 
 
-def post_training(converter: tf.lite.TFLiteConverter, images: np.ndarray) -> None:
-    """Sets a converter to 8-bit integers throughout, ranges from calibration images.
+def post_training(
+    converter: tf.lite.TFLiteConverter,
+    images: np.ndarray,
+    input_type: tf.DType,
+    output_type: tf.DType,
+    keep_float: Sequence[str] = (),
+    seconds: dict[str, float] | None = None,
+) -> bytes:
+    """Converts to 8-bit integers, ranges from calibration images.
+
+    Ranges that are too narrow are widened (`ranges.widened`).
 
     Args:
       converter: of a float network.
       images: (n, ...) float32, exactly what the network takes, n at least 1; of the
         training split, never those it will be judged on.
+      input_type, output_type: of the file's input and output.
+      keep_float: Keras layers to leave in float, by name, or prefixes of several up to
+        a `/`.
+      seconds: gets what calibration took, as `calibrate`.
 
     Raises:
-      ValueError: no images.
+      ValueError: no images, or a name in `keep_float` fits no operation.
     """
-    if not len(images):
-        raise ValueError("No calibration images; pass at least one, better 100.")
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: _singly(images)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    _prepare(converter, images, seconds)
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    return lite_convert.mlir_quantize(
+        ranges.widened(calibrated),
+        input_data_type=input_type,
+        output_data_type=output_type,
+        denylisted_nodes=_nodes(calibrated, keep_float),
+    )
 
 
 def worst_layers(
@@ -71,35 +88,31 @@ def worst_layers(
     the operations before it left.
 
     Args:
-      converter: after `post_training`.
-      images: as there.
+      converter: of a float network.
+      images: as in `post_training`.
     """
-    return _errors(_debugger(converter, images))
+    _prepare(converter, images)
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=lambda: _singly(images)
+    )
+    debugger.calibrated_model = ranges.widened(debugger.calibrated_model)
+    debugger.options = debugger.options  # Quantises again.
+    return _errors(debugger)
 
 
-def keep_float(
-    converter: tf.lite.TFLiteConverter,
-    images: np.ndarray,
-    kept: Sequence[str],
-    input_type: tf.DType,
-    output_type: tf.DType,
-) -> bytes:
-    """Converts with some layers in float and the others in integers.
+def _prepare(converter, images: np.ndarray, seconds=None) -> None:
+    if not len(images):
+        raise ValueError("No calibration images; pass at least one, better 100.")
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _singly(images, seconds)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 
-    Args:
-      converter: after `post_training`.
-      images: as there.
-      kept: Keras layers by name, or prefixes of several up to a `/`.
-      input_type, output_type: of the file's input and output.
 
-    Raises:
-      ValueError: a name fits no operation.
-    """
-    debugger = _debugger(converter, images)
-    tensors = [error.tensor for error in _errors(debugger)]
+def _nodes(calibrated: bytes, layer_names: Sequence[str]) -> list[str]:
+    """The operations of some layers, by the names of the tensors they write."""
     nodes = set()
-    for layer in kept:
-        of_layer = {tensor for tensor in tensors if belongs(tensor, layer)}
+    for layer in layer_names:
+        of_layer = {name for name in ranges.outputs(calibrated) if belongs(name, layer)}
         if not of_layer:
             raise ValueError(
                 f"selective={layer!r} is the name of no quantised layer, nor the "
@@ -107,12 +120,7 @@ def keep_float(
                 "--debug_layers lists them."
             )
         nodes |= of_layer
-    return lite_convert.mlir_quantize(
-        debugger.calibrated_model,
-        input_data_type=input_type,
-        output_data_type=output_type,
-        denylisted_nodes=sorted(nodes),
-    )
+    return sorted(nodes)
 
 
 def _errors(debugger) -> list[LayerError]:
@@ -145,14 +153,15 @@ def _paths(tensor: str) -> list[str]:
     return [path for path in paths if path.rpartition("/")[0] == block]
 
 
-def _debugger(converter, images) -> tf.lite.experimental.QuantizationDebugger:
-    return tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=lambda: _singly(images)
-    )
-
-
-def _singly(images: np.ndarray) -> Iterator[list[np.ndarray]]:
-    return ([image[None]] for image in images)
+def _singly(
+    images: np.ndarray, seconds: dict[str, float] | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Images for the calibrator, which runs the network before it asks for another."""
+    start = time.perf_counter()
+    for image in images:
+        yield [image[None]]
+    if seconds is not None:
+        seconds["calibrate"] = time.perf_counter() - start
 
 
 class _KernelRounding(tfmot.quantization.keras.quantizers.Quantizer):
@@ -263,17 +272,35 @@ def trainable(network: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
     annotated.set_weights(folded.get_weights())
     with _tfmot.quantize_scope(_SCOPE):
         model = _tfmot.quantize_apply(annotated)
-    ranges = _ranges(folded, images)
+    observed = ranges.observed(folded, images)
     for layer in model.layers:
         if isinstance(layer, layers.InputLayer):
             continue
         # The layer that rounds the input wraps nothing.
         inner = getattr(layer, "layer", None)
         name = inner.name if inner else folded.layers[0].name
-        _set_range(layer, *ranges[name])
+        _set_range(layer, *observed[name])
         if isinstance(inner, layers.BatchNormalization):
             inner.trainable = False
+    widen(model)
     return model
+
+
+def widen(model: tf.keras.Model) -> None:
+    """Widens what `trainable` gave, in place, where a range is not wide `enough`.
+
+    Ranges follow the batches in training, so that of a layer that stops firing closes.
+    Values within the old range keep their place up to rounding, those outside gain.
+    """
+    for layer in model.layers:
+        inner = getattr(layer, "layer", None)
+        if isinstance(inner, (layers.Conv2D, layers.DepthwiseConv2D)):
+            sources = [_range(node.inbound_layers) for node in layer.inbound_nodes]
+            width = max(high - low for low, high in sources)
+            # Not the layer's own attribute: a tensor of the last trace stands there.
+            (kernel,) = _ends(layer, "kernel:0")
+            largest = float(tf.reduce_max(tf.abs(kernel)))
+            _set_range(layer, *ranges.enough(*_range(layer), width, largest))
 
 
 def has_ranges(network: tf.keras.Model) -> bool:
@@ -289,40 +316,20 @@ def _annotate(layer: layers.Layer) -> layers.Layer:
     return _tfmot.quantize_annotate_layer(copy, config and config())
 
 
-def _ranges(
-    network: tf.keras.Model, images: np.ndarray
-) -> dict[str, tuple[float, float]]:
-    """Layer's name -> least and greatest value of its output, over all its calls."""
-    outputs = {
-        layer.name: [layer.get_output_at(i) for i in range(len(layer.inbound_nodes))]
-        for layer in network.layers
-    }
-    probe = tf.keras.Model(network.input, outputs)
-
-    @tf.function
-    def extremes(batch):
-        values = probe(batch, training=False)
-        return {
-            name: (
-                tf.reduce_min([tf.reduce_min(x) for x in each]),
-                tf.reduce_max([tf.reduce_max(x) for x in each]),
-            )
-            for name, each in values.items()
-        }
-
-    found: dict[str, tuple[float, float]] = {}
-    for start in range(0, len(images), _PROBE_BATCH):
-        for name, (low, high) in extremes(images[start : start + _PROBE_BATCH]).items():
-            # A range holds 0, which padding and ReLU need to be exact.
-            before = found.get(name, (0.0, 0.0))
-            found[name] = min(before[0], float(low)), max(before[1], float(high))
-    return found
-
-
 def _set_range(layer: layers.Layer, low: float, high: float) -> None:
-    """Starts the range in which a layer's output is rounded, if it is, at low..high."""
-    for variable in layer.weights:
-        if variable.name.endswith("_min:0"):
-            variable.assign(low)
-        elif variable.name.endswith("_max:0"):
-            variable.assign(high)
+    """Rounds a layer's output, if it is rounded, within low..high."""
+    for end, value in (("_min:0", low), ("_max:0", high)):
+        for variable in _ends(layer, end):
+            variable.assign(value)
+
+
+def _range(layer: layers.Layer) -> tuple[float, float]:
+    """Range of a layer's output; pooling and padding keep that of their input."""
+    while not _ends(layer, "_min:0"):
+        layer = layer.inbound_nodes[0].inbound_layers
+    low, high = (float(_ends(layer, end)[0]) for end in ("_min:0", "_max:0"))
+    return min(0.0, low), max(0.0, high)
+
+
+def _ends(layer: layers.Layer, name: str) -> list[tf.Variable]:
+    return [variable for variable in layer.weights if variable.name.endswith(name)]

@@ -34,12 +34,13 @@ def convert(
     dynamic_batch: bool = False,
     images: np.ndarray | None = None,
     keep_float: Sequence[str] = (),
+    seconds: dict[str, float] | None = None,
 ) -> bytes:
     """Converts a network, and describes the file in it; `tflite_file.check` judges it.
 
     Args:
       network: normalised (b, h, w, 3) -> (b, d). One that `quantize.trainable` gave
-        brings its ranges with it.
+        brings its ranges with it; too narrow ones are widened in it.
       variant: one of `VARIANTS`. `uint8` takes pixels 0..255; its first operation, a
         depthwise 1x1 convolution, normalises them, so that the stem pads with the mean
         colour as in training.
@@ -49,6 +50,8 @@ def convert(
         without ranges.
       keep_float: layers of the integer variants to leave in float; not of a network
         that brings its ranges.
+      seconds: gets the time of each step: `calibrate`, where there is calibration, and
+        `convert`, all the rest.
 
     Raises:
       ValueError: an unknown variant or layout, no calibration images, or a name in
@@ -59,25 +62,32 @@ def convert(
             f"variant={variant!r}, layout={layout!r}: use one of {', '.join(VARIANTS)} "
             f"and of {', '.join(LAYOUTS)}."
         )
-    integer = variant in INTEGER_VARIANTS
-    samples = None
-    if integer and not quantize.has_ranges(network):
-        samples = fed(images, variant, layout)
+    seconds = {} if seconds is None else seconds
+    start = time.perf_counter()
+    if quantize.has_ranges(network):
+        quantize.widen(network)
     made = converter(network, variant, layout=layout, dynamic_batch=dynamic_batch)
+    if variant in INTEGER_VARIANTS and not quantize.has_ranges(network):
+        samples = fed(images, variant, layout)
+        types = _IO_TYPES[variant]
+        content = quantize.post_training(made, samples, *types, keep_float, seconds)
+    else:
+        content = _converted(made, variant)
+    content = tflite_file.described(content, network.name, variant, layout)
+    whole = time.perf_counter() - start
+    seconds["convert"] = whole - seconds.get("calibrate", 0.0)
+    return content
+
+
+def _converted(made: tf.lite.TFLiteConverter, variant: str) -> bytes:
+    """Without calibration: floats, or integers whose ranges the network brings."""
     if variant == "float16":
         made.target_spec.supported_types = [tf.float16]
     if variant != "float32":
         made.optimizations = [tf.lite.Optimize.DEFAULT]
-    if integer:
+    if variant in INTEGER_VARIANTS:
         made.inference_input_type, made.inference_output_type = _IO_TYPES[variant]
-    if samples is not None:
-        quantize.post_training(made, samples)
-    if samples is not None and keep_float:
-        types = _IO_TYPES[variant]
-        content = quantize.keep_float(made, samples, keep_float, *types)
-    else:
-        content = made.convert()
-    return tflite_file.described(content, network.name, variant, layout)
+    return made.convert()
 
 
 def converter(

@@ -20,7 +20,7 @@ import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import quantize
+from cdnet_tf.deploy import quantize, ranges
 
 METADATA = "cdnet_tf"
 # What a whole-integer network may consist of; accelerators support little more.
@@ -78,7 +78,8 @@ def check(
     themselves: QUANTIZE may read the input (pixels to int8, or a float input),
     DEQUANTIZE may write a float output. TRANSPOSE may stand first, for `nchw`. With
     `keep_float`, the named layers may run in float, between a DEQUANTIZE and a
-    QUANTIZE, and no others.
+    QUANTIZE, and no others. No sum of products is rescaled by `ranges.FACTOR_LIMIT` or
+    more, which today's default kernels refuse.
 
     Raises:
       RefusedError: names the operation, and the tensor that it writes.
@@ -91,6 +92,14 @@ def check(
             raise RefusedError(f"{what}, is no built-in operation of TFLite.")
         if is_integer(variant) and not graph.at_border(op, layout):
             _check_inside(graph, op, what, keep_float)
+        factor = graph.factor(op)
+        if factor >= ranges.FACTOR_LIMIT:
+            raise RefusedError(
+                f"{what}, rescales by {factor:.3g}, and XNNPACK takes less than "
+                f"{ranges.FACTOR_LIMIT:g}: its output's range is (nearly) empty. "
+                "Convert it with tflite.convert, which widens such ranges, and "
+                "calibrate on images on which the layer does something."
+            )
 
 
 def _check_inside(graph: _Graph, op, what: str, keep_float: Sequence[str]) -> None:
@@ -226,6 +235,20 @@ class _Graph:
 
     def tensor_name(self, tensor: int) -> str:
         return self.graph.tensors[tensor].name.decode()
+
+    def factor(self, op) -> float:
+        """What an operation multiplies its sums of products by; the largest channel's.
+
+        0 where it sums none, or in floats.
+        """
+        if self.op_name(op) not in ranges.PRODUCTS:
+            return 0.0
+        ends = (*op.inputs[:2], op.outputs[0])
+        rounding = [self.graph.tensors[i].quantization for i in ends]
+        if any(each is None or each.scale is None for each in rounding):
+            return 0.0
+        source, weights, result = (each.scale for each in rounding)
+        return float(source[0] * max(weights) / result[0])
 
     def at_border(self, op, layout: str) -> bool:
         """Whether an operation only brings the input in, or the output out."""
