@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -31,6 +32,8 @@ def _result(outputs, kind="float", failures=()):
         ("integer", "default kernels", 1, (False, "cosine 0.99469")),
         ("mixed", "default kernels", 0.05, (True, "cosine 0.99998")),
         ("mixed", "built-in kernels", 0.05, (False, "1.0e-02")),
+        ("dynamic", "built-in kernels", 0.05, (True, "cosine 0.99998")),
+        ("dynamic", "built-in kernels", 1, (False, "cosine 0.99469")),
     ],
 )
 def test_judge(kind, case, change, verdict):
@@ -38,6 +41,21 @@ def test_judge(kind, case, change, verdict):
     other = _ROWS + [[0, change], [0, 0]]
     judged = compat.judge(key, _result({key: _ROWS}, kind), _result({key: other}))
     assert judged == verdict
+
+
+@pytest.mark.parametrize(
+    "target, others, kind",
+    [
+        ("i1", "i1 f4", "integer"),
+        ("f4", "f4 f4", "float"),
+        ("f4", "f4 i1 i1 i4", "mixed"),
+        ("f4", "f4 f4 f4 i1", "dynamic"),
+    ],
+)
+def test_kind(target, others, kind):
+    details = [{"dtype": np.dtype(name).type} for name in [target, *others.split()]]
+    interpreter = types.SimpleNamespace(get_tensor_details=lambda: details)
+    assert compat_check._kind(interpreter, details[0]) == kind
 
 
 def test_failures_are_reported_and_files_without_a_runtime_are_not(capsys):

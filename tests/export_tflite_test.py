@@ -34,7 +34,7 @@ def data_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "model.keras"
-    tiny.network().save(path)
+    tiny.network(shallow=True).save(path)
     (path.parent / "evaluation.json").write_text(
         json.dumps(
             {
@@ -61,12 +61,18 @@ def run(data_dir, model):
 
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
-    """A folder in which one run passed, and then another failed on the same file."""
+    """A folder in which one run passed, and then another failed on the same file.
+
+    The other trains an epoch as well, for one start of the program less.
+    """
     folder = tmp_path_factory.mktemp("out")
     first = run(folder, "--variants=int8,uint8", "--max_map_drop=100")
     assert first.returncode == 0, first.stderr
     good = (folder / "cdnet_int8.tflite").read_bytes()
-    second = run(folder, "--variants=int8", "--max_map_drop=-100", "--keep_failed")
+    more = ["--variants=int8", "--qat_epochs=1", "--batch_size=8", "--gate_images=10"]
+    # The name of a trained file is another one, but for this.
+    (folder / "cdnet_int8_qat.tflite").write_bytes(good)
+    second = run(folder, *more, "--max_map_drop=-100", "--keep_failed")
     return folder, first, second, good
 
 
@@ -97,8 +103,10 @@ def test_reports_what_the_file_does(exported, data_dir, model):
     )
     assert row["bytes"] == (folder / row["file"]).stat().st_size
     # Each of 64 x 32 x 3 values is multiplied once and shifted once.
-    macs = counting.macs(tiny.network())
+    macs = counting.macs(tiny.network(shallow=True))
     assert row["macs"] == macs + 2 * 64 * 32 * 3
+    assert set(row["seconds"]) == {"calibrate", "convert", "check", "gate"}
+    assert all(took > 0 for took in row["seconds"].values())
     assert row["latency_ms"] > 0 and row["cpu"] and "one thread" in row["runtime"]
     assert f"{'cdnet_uint8.tflite':<18}" in first.stdout
 
@@ -106,17 +114,18 @@ def test_reports_what_the_file_does(exported, data_dir, model):
 def test_a_failing_run_says_so_and_destroys_nothing(exported):
     folder, _, second, good = exported
     assert second.returncode == 1
-    assert "FAILED  cdnet_int8.failed.tflite: loses" in second.stdout
-    assert (folder / "cdnet_int8.tflite").read_bytes() == good
+    assert "FAILED  cdnet_int8_qat.failed.tflite: loses" in second.stdout
+    assert (folder / "cdnet_int8_qat.tflite").read_bytes() == good
     assert {path.name for path in folder.iterdir()} == {
         "README.txt",
-        "cdnet_int8.failed.tflite",
         "cdnet_int8.tflite",
+        "cdnet_int8_qat.failed.tflite",
+        "cdnet_int8_qat.tflite",
         "cdnet_uint8.tflite",
         "export_report.json",
     }
     assert set(_rows(folder)) == {"cdnet_int8.tflite", "cdnet_uint8.tflite"}
-    assert set(_rows(folder, "failed")) == {"cdnet_int8.failed.tflite"}
+    assert set(_rows(folder, "failed")) == {"cdnet_int8_qat.failed.tflite"}
 
 
 def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
@@ -144,13 +153,15 @@ def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
     assert float(found.stdout.split()[-1]) == pytest.approx(wanted, abs=0.05)
 
 
-def test_a_trained_export(run, tmp_path):
-    more = ["--qat_epochs=1", "--batch_size=8", "--gate_images=10"]
-    result = run(tmp_path, "--variants=int8", "--max_map_drop=100", *more)
-    assert result.returncode == 0, result.stderr
-    assert "Quantisation-aware training, epoch 1: error 0." in result.stdout
-    content = (tmp_path / "cdnet_int8_qat.tflite").read_bytes()
+def test_a_trained_export(exported):
+    folder, _, second, good = exported
+    assert "Quantisation-aware training, epoch 1: error 0." in second.stdout
+    content = (folder / "cdnet_int8_qat.failed.tflite").read_bytes()
     tflite_file.check(content, "int8", "nhwc")
+    assert content != good
+    (row,) = _rows(folder, "failed").values()
+    assert row["cosine_min"] > 0.9
+    assert row["export"]["qat_epochs"] == 1
 
 
 def test_calibrates_on_training_images_alone(data_dir, monkeypatch):

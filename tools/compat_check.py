@@ -126,10 +126,14 @@ def _run_tflite(path: str, inputs: Inputs, builtin: bool) -> tuple[np.ndarray, s
 
 
 def _kind(interpreter, target) -> str:
+    """What a file computes in, by which its outputs are judged."""
     if np.issubdtype(target["dtype"], np.integer):
         return "integer"
-    types = {np.dtype(tensor["dtype"]) for tensor in interpreter.get_tensor_details()}
-    return "mixed" if types & {np.dtype("i1"), np.dtype("u1")} else "float"
+    types = [np.dtype(tensor["dtype"]) for tensor in interpreter.get_tensor_details()]
+    if not {np.dtype("i1"), np.dtype("u1")} & set(types):
+        return "float"
+    # With 8-bit weights alone, what flows between operations is float, mostly.
+    return "dynamic" if 2 * types.count(np.dtype("f4")) > len(types) else "mixed"
 
 
 def _run_signature(
