@@ -1,0 +1,147 @@
+"""The inference graph in a form that runs faster and computes the same.
+
+Three rewrites, each exact up to float rounding, that earned their place by measurement
+(docs/inference.md has those that did not):
+
+- `pool`: average pooling 2x2 becomes a depthwise convolution of quarters. XNNPACK, the
+  kernels that every TFLite runtime uses on a CPU, has no 8-bit average pooling, and the
+  one that stands in is slow.
+- `stem`: two neighbouring pixels of three channels are seen as one of six. 8-bit kernels
+  take channels by eights, so that of three channels' time five eighths go to nothing.
+- `shortcut`: where a CBlock changes the width, its restoring convolution and that of its
+  shortcut become one over both inputs, and their sum needs no operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras import layers
+
+from cdnet_tf.deploy import folding
+
+STEPS = ("pool", "stem", "shortcut")
+
+# Layer's name -> the layers in a row that stand in for it, each with its weights.
+_Plan = dict[str, list[tuple[layers.Layer, list[np.ndarray]]]]
+
+
+def rewrite(network: tf.keras.Model, steps: Sequence[str] = STEPS) -> tf.keras.Model:
+    """Returns the same function as a graph for inference; weights copied.
+
+    Normalisations are folded first (`folding.fold`). What a step does not find, as in
+    networks of other blocks than `nn/blocks.py`, it leaves.
+
+    Args:
+      network: a flat functional model of stock layers with one output, images ->
+        embedding; left unchanged.
+      steps: some of `STEPS`. `stem` brings a RESHAPE into the file, which moves no
+        data but is one operation more for an accelerator to know; with a free batch
+        size it brings others too, which compute the shape. Leave it out there.
+
+    Raises:
+      ValueError: an unknown step.
+    """
+    unknown = sorted(set(steps) - set(STEPS))
+    if unknown:
+        raise ValueError(f"steps={unknown} are unknown; use some of {STEPS}.")
+    folded = folding.fold(network)
+    makers = {"pool": _pools, "stem": _stem, "shortcut": _shortcuts}
+    plan: _Plan = {}
+    for step in steps:
+        plan |= makers[step](folded)
+    return _rebuilt(folded, plan)
+
+
+def _pools(network: tf.keras.Model) -> _Plan:
+    """Average poolings of 2x2 as depthwise convolutions; training may move them."""
+    plan: _Plan = {}
+    for layer in network.layers:
+        if type(layer) is layers.AveragePooling2D:
+            config = layer.get_config()
+            if config["pool_size"] != (2, 2) or config["padding"] != "valid":
+                continue
+            pool = layers.DepthwiseConv2D(
+                2, layer.strides, use_bias=False, name=layer.name
+            )
+            channels = layer.input_shape[-1]
+            plan[layer.name] = [(pool, [np.full((2, 2, channels, 1), 0.25)])]
+    return plan
+
+
+def _stem(network: tf.keras.Model) -> _Plan:
+    """The stem's 7x7 convolution, stride 2, as 7x4 over pairs of pixels in a row.
+
+    Output column j reads columns 2j-3 to 2j+3, which are pairs j-2 to j+1 less the
+    first column: the kernel gets a column of zeros there.
+    """
+    layer = _layers(network).get("stem/conv")
+    if layer is None or layer.kernel_size != (7, 7) or layer.strides != (2, 2):
+        return {}
+    pad = network.get_layer("stem/pad")
+    _, height, width, channels = pad.input_shape
+    pairs = (height, width // 2, 2 * channels)
+    config = layer.get_config() | {"kernel_size": (7, 4), "strides": (2, 1)}
+    kernel, *bias = layer.get_weights()
+    kernel = np.pad(kernel, ((0, 0), (1, 0), (0, 0), (0, 0)))
+    kernel = kernel.reshape(7, 4, 2 * channels, -1)
+    return {
+        pad.name: [
+            (layers.Reshape(pairs, name="stem/pairs"), []),
+            (layers.ZeroPadding2D(((3, 3), (2, 1)), name=pad.name), []),
+        ],
+        layer.name: [(layers.Conv2D.from_config(config), [kernel, *bias])],
+    }
+
+
+def _shortcuts(network: tf.keras.Model) -> _Plan:
+    """conv(h) + conv'(x) as one convolution of h and x, one behind the other."""
+    plan: _Plan = {}
+    there = _layers(network)
+    for name, shortcut in there.items():
+        block, found, _ = name.rpartition("/shortcut/conv")
+        if not found:
+            continue
+        restore = there[f"{block}/restore/conv"]
+        kernels, biases = zip(*(each.get_weights() for each in (restore, shortcut)))
+        joined = layers.Concatenate(name=f"{block}/joined")
+        conv = layers.Conv2D.from_config(restore.get_config())
+        # Both convolutions are passed by; where they met, the one that is both stands.
+        plan[restore.name] = plan[shortcut.name] = []
+        plan[f"{block}/add"] = [
+            (joined, []),
+            (conv, [np.concatenate(kernels, axis=2), sum(biases)]),
+        ]
+    return plan
+
+
+def _layers(network: tf.keras.Model) -> dict[str, layers.Layer]:
+    return {layer.name: layer for layer in network.layers}
+
+
+def _rebuilt(network: tf.keras.Model, plan: _Plan) -> tf.keras.Model:
+    """A copy of a network in which some layers are replaced by none, one or more."""
+    image = tf.keras.Input(network.input_shape[1:], name=network.input.name)
+    tensors = {id(network.input): image}
+    rows: _Plan = {}
+    for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            if not node.keras_inputs:
+                continue
+            given = [tensors[id(tensor)] for tensor in node.keras_inputs]
+            result = given[0] if len(given) == 1 else given
+            if node.layer.name not in rows:
+                rows[node.layer.name] = plan.get(node.layer.name, _same(node.layer))
+            for layer, _ in rows[node.layer.name]:
+                result = layer(result)
+            tensors[id(node.outputs)] = result
+    copy = tf.keras.Model(image, tensors[id(network.output)], name=network.name)
+    for layer, weights in (pair for row in rows.values() for pair in row):
+        layer.set_weights(weights)
+    return copy
+
+
+def _same(layer: layers.Layer) -> list[tuple[layers.Layer, list[np.ndarray]]]:
+    return [(type(layer).from_config(layer.get_config()), layer.get_weights())]
