@@ -37,6 +37,17 @@ DATA_DIR = flags.DEFINE_string(
 TRAIN_IDENTITIES = flags.DEFINE_integer(
     "train_identities", 200, "Identities to train on, of --dataset=pedestrians.", 2
 )
+# None and not 0, so that runs begun before there were these flags can go on.
+HOLDOUT_IDENTITIES = flags.DEFINE_integer(
+    "holdout_identities",
+    None,
+    "Identities taken out of training, to evaluate on instead of the test images; 0 "
+    "or nothing: none.",
+    0,
+)
+HOLDOUT_SEED = flags.DEFINE_integer(
+    "holdout_seed", None, "Seed of the draw of --holdout_identities. Default: 0.", 0
+)
 RUN_DIR = flags.DEFINE_string(
     "run_dir", None, "Folder of the results. A run that was killed goes on from there."
 )
@@ -146,21 +157,39 @@ def has_classes() -> bool:
 
 
 def read_classes() -> classification.ClassificationDataset:
-    """Reads the data set of classes that the flags name."""
+    """Reads the data set of classes that the flags name.
+
+    Raises:
+      ValueError: if identities are to be held out.
+    """
+    if HOLDOUT_IDENTITIES.value:
+        raise ValueError(
+            f"holdout_identities={HOLDOUT_IDENTITIES.value}, but "
+            f"dataset={DATASET.value} shows classes; leave the flag out."
+        )
     return classification.read(DATASET.value, DATA_DIR.value)
 
 
 def read_data() -> datasets.ReidDataset:
     """Reads, or generates, the data set of people that the flags name.
 
+    With --holdout_identities, query and gallery are people of the training split.
+
     Raises:
-      ValueError: if the data set shows classes.
+      ValueError: if the data set shows classes, or cannot spare the identities.
     """
     if has_classes():
         raise ValueError(
             f"dataset={DATASET.value} shows classes, not people, and can only be "
             f"trained on; use one of {', '.join(datasets.NAMES)} or pedestrians."
         )
+    data = _read_people()
+    if not HOLDOUT_IDENTITIES.value:
+        return data
+    return holdout.hold_out(data, HOLDOUT_IDENTITIES.value, HOLDOUT_SEED.value or 0)
+
+
+def _read_people() -> datasets.ReidDataset:
     if DATASET.value != "pedestrians":
         return datasets.read(DATASET.value, DATA_DIR.value)
     pedestrians.write_pedestrians(
