@@ -1,0 +1,101 @@
+"""What a study leaves behind: a table, a recipe, and TensorBoard's HParams view."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+_NOT_YET = float("-inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A trial as its study's table shows it.
+
+    Attributes:
+      trial: number.
+      status: as keras-tuner calls it: COMPLETED, FAILED, RUNNING.
+      mean_ap: of the held-out identities, from 0 to 1; None without one.
+      flags: the flags that were drawn, and their text.
+      reason: why it failed, else empty.
+    """
+
+    trial: str
+    status: str
+    mean_ap: float | None
+    flags: dict[str, str]
+    reason: str = ""
+
+
+def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The best first, failed and unfinished ones last; of equals the earlier first."""
+    return sorted(
+        outcomes,
+        key=lambda each: _NOT_YET if each.mean_ap is None else each.mean_ap,
+        reverse=True,
+    )
+
+
+def write_table(path: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
+    """Writes trials.csv, in the order of the trials."""
+    names = _flag_names(outcomes)
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "status", "mean_ap", *names, "reason"])
+        for each in sorted(outcomes, key=lambda each: int(each.trial)):
+            score = "" if each.mean_ap is None else repr(each.mean_ap)
+            values = (each.flags.get(name, "") for name in names)
+            writer.writerow([each.trial, each.status, score, *values, each.reason])
+    partial.replace(path)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Renders the trials for a console, the best first, a failure's reason below it."""
+    names = _flag_names(outcomes)
+    rows = [["trial", "mAP", *names]]
+    notes = [""]
+    for each in ranked(outcomes):
+        score = each.status.lower() if each.mean_ap is None else f"{each.mean_ap:.1%}"
+        rows.append([each.trial, score, *(each.flags.get(n, "-") for n in names)])
+        notes.append(f"\n    {each.reason}" if each.reason else "")
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths)) for row in rows]
+    return "\n".join(line + note for line, note in zip(lines, notes))
+
+
+def write_hparams(directory: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
+    """Writes a run for each completed trial, for TensorBoard's HParams view.
+
+    Its table, its parallel coordinates and its scatter plots read these runs. One that
+    is there already is left alone.
+    """
+    for each in outcomes:
+        run = directory / f"trial_{each.trial}"
+        if each.mean_ap is None or run.exists():
+            continue
+        writer = tf.summary.create_file_writer(str(run))
+        with writer.as_default():
+            hparams.hparams(_typed(each.flags), trial_id=each.trial)
+            tf.summary.scalar("mAP", each.mean_ap, step=0)
+        writer.close()
+
+
+def _typed(flags: dict[str, str]) -> dict[str, float | str]:
+    """Numbers as numbers, so that the axes of the view are scales."""
+    typed: dict[str, float | str] = {}
+    for name, text in flags.items():
+        try:
+            typed[name] = float(text)
+        except ValueError:
+            typed[name] = text
+    return typed
+
+
+def _flag_names(outcomes: Sequence[Outcome]) -> list[str]:
+    return list(dict.fromkeys(name for each in outcomes for name in each.flags))

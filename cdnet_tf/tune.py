@@ -1,0 +1,304 @@
+"""Tunes a training's, or a search's, flags on people held out of the training split.
+
+python -m cdnet_tf.tune --flagfile=flags/market1501.cfg --data_dir=DIR --trials=30 \
+    --run_dir=runs/tune
+python -m cdnet_tf.tune --target=search --flagfile=flags/cds.cfg --data_dir=DIR \
+    --retraining=flags/market1501.cfg --run_dir=runs/tune_search
+
+All flags of the target's program are taken, as --name=value, and go on to each trial.
+A trial is a run of that program, in a process of its own: one that runs out of memory
+takes nothing with it, and leaves nothing behind. docs/tuning.md says more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+import keras_tuner as kt
+import numpy as np
+from absl import app, flags
+
+from cdnet_tf.data import holdout
+from cdnet_tf.learn import space as spaces
+from cdnet_tf.learn import study, study_log
+
+_TARGET = flags.DEFINE_enum(
+    "target", "train", list(spaces.SPACES), "The program whose flags are tuned."
+)
+_TUNER = flags.DEFINE_enum(
+    "tuner", "random", study.TUNERS, "How keras-tuner chooses the next trial."
+)
+_TRIALS = flags.DEFINE_integer(
+    "trials",
+    None,
+    "Trials, at most. Default: 20; of hyperband as many as one sweep has.",
+    1,
+)
+_RANGE = flags.DEFINE_multi_string(
+    "range",
+    [],
+    "Values to try of a flag: lr=0.01:0.1:log, dropout=0:0.5, parts=1,2; `parts=` "
+    "leaves it as the recipe has it. May be given several times.",
+)
+_RETRAINING = flags.DEFINE_string(
+    "retraining", None, "Of --target=search: flag file that trains what was found."
+)
+_WORKER_TIMEOUT = flags.DEFINE_float(
+    "worker_timeout", 300.0, "Seconds until a silent worker's trial is lent again.", 1
+)
+_OWN = {"target", "tuner", "trials", "range", "retraining", "worker_timeout"}
+_OWN |= {"run_dir", "flagfile"}
+# What a retraining shares with the search before it.
+_SHARED = {
+    *("dataset", "data_dir", "train_identities", "height", "width", "width_multiplier"),
+    *("holdout_identities", "holdout_seed", "seed", "cache_mb", "strategy"),
+    *("logical_cpus", "precision"),
+}
+
+
+def main(argv: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the trial
+    if _TARGET.value == "search" and not _RETRAINING.value:
+        raise app.UsageError("--target=search needs --retraining=FLAGFILE.")
+    directory = pathlib.Path(run_flags.RUN_DIR.value)
+    recipe, held = _hold_out(_recipe(argv[1:]))
+    space = spaces.override(spaces.SPACES[_TARGET.value], _RANGE.value)
+    _open(directory, recipe, space, held)
+    oracle = study.make_oracle(
+        _TUNER.value,
+        space,
+        trials=_TRIALS.value or (None if _TUNER.value == "hyperband" else 20),
+        epochs=run_flags.EPOCHS.value,
+        seed=run_flags.SEED.value,
+        lease_s=_WORKER_TIMEOUT.value,
+    )
+    tuner = study.Study(
+        oracle,
+        functools.partial(_score, directory, recipe),
+        str(directory),
+        functools.partial(_write_results, directory, recipe),
+    )
+    tuner.search()
+    if tuner.is_worker:
+        return 0
+    outcomes = _write_results(directory, recipe, list(oracle.trials.values()))
+    print(f"\n{study_log.table(outcomes)}\n\nResults: {directory}")
+    return int(all(each.mean_ap is None for each in outcomes))
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses this program's flags; returns all of them, flag files opened."""
+    opened = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+    flags.FLAGS([argv[0], *opened], known_only=True)
+    return [argv[0], *opened]
+
+
+def _name(argument: str) -> str:
+    return argument.lstrip("-").partition("=")[0]
+
+
+def _recipe(arguments: list[str]) -> list[str]:
+    """The arguments that are the trial's, not the study's."""
+    for argument in arguments:
+        if not argument.startswith("--"):
+            raise app.UsageError(f"Cannot read {argument!r}; write --name=value.")
+    return [each for each in arguments if _name(each) not in _OWN]
+
+
+def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
+    """Adds the number of identities held out; returns the record of who they are."""
+    data = run_flags.read_data()
+    if not run_flags.HOLDOUT_IDENTITIES.value:
+        number = max(2, len(np.unique(data.train.identities)) // 5)
+        data = holdout.hold_out(data, number, run_flags.HOLDOUT_SEED.value or 0)
+        recipe = [*recipe, f"--holdout_identities={number}"]
+    held = np.unique(data.query.identities)
+    return recipe, {"identities": held.tolist(), "counts": data.counts()}
+
+
+def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
+    """Records what is tuned and on whom; refuses to go on with something else."""
+    harmless = run_flags.HARMLESS
+    now = {
+        "target": _TARGET.value,
+        "tuner": _TUNER.value,
+        "recipe": [each for each in recipe if _name(each) not in harmless],
+        "retraining": _retraining([]) if _RETRAINING.value else None,
+        "space": {name: repr(domain) for name, domain in space.items()},
+        "held_out": held,
+    }
+    record = directory / "study.json"
+    if record.exists():
+        then = json.loads(record.read_text())
+        for name, value in now.items():
+            if then.get(name) != value:
+                raise ValueError(
+                    f"{record} was begun with {name} = {then.get(name)!r}, now "
+                    f"{value!r}: set it back, or choose another --run_dir."
+                )
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    check = [*recipe, *spaces.corners(space), "--run_dir=none", "--only_check_args"]
+    _check(_TARGET.value, check)
+    if _RETRAINING.value:
+        _check("train", [*_retraining(recipe), "--run_dir=none", "--only_check_args"])
+    if not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
+        run_flags.write_text(record, json.dumps(now, indent=1))
+
+
+def _is_chief() -> bool:
+    return "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
+
+
+def _check(program: str, arguments: list[str]) -> None:
+    """Has the program read its flags and do no more."""
+    command = [sys.executable, "-m", f"cdnet_tf.{program}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr + done.stdout).strip()
+        raise ValueError(f"cdnet_tf.{program} does not take these flags:\n{said}")
+
+
+def _retraining(recipe: list[str]) -> list[str]:
+    """The training of what a search found, on the search's data."""
+    file = f"--flagfile={_RETRAINING.value}"
+    opened = flags.FLAGS.read_flags_from_files([file], force_gnu=False)
+    return [*opened, *(each for each in recipe if _name(each) in _SHARED)]
+
+
+def _tuned(trial, recipe: list[str]) -> dict[str, str]:
+    """The flags that a trial adds to the recipe."""
+    values, epochs = study.drawn_values(trial)
+    tuned = spaces.as_flags(values)
+    said = {_name(each): each.partition("=")[2] for each in recipe} | tuned
+    whole = run_flags.EPOCHS.value
+    if epochs:
+        tuned["epochs"] = str(epochs)
+    steps = _TARGET.value == "search" or said.get("schedule") in (None, "multi_step")
+    if steps and (epochs or "schedule" in tuned):
+        given = said.get(spaces.milestones_flag(_TARGET.value), "")
+        numbers = [int(each) for each in given.split(",") if each]
+        tuned |= spaces.milestones(_TARGET.value, epochs or whole, numbers, whole)
+    return tuned
+
+
+def _arguments(tuned: dict[str, str]) -> list[str]:
+    return [f"--{name}={value}" for name, value in tuned.items()]
+
+
+def _score(directory: pathlib.Path, recipe: list[str], trial) -> float:
+    """Runs a trial; returns mAP on the people held out."""
+    tuned = _tuned(trial, recipe)
+    folder = directory / "trials" / trial.trial_id
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"Trial {trial.trial_id}: {' '.join(_arguments(tuned))}", flush=True)
+    try:
+        _run(folder, _TARGET.value, [*recipe, *_arguments(tuned)])
+        if _TARGET.value == "search":
+            found = f"--genotype={folder / 'search'}"
+            _run(folder, "train", [*_retraining(recipe), found])
+        record = json.loads((folder / "train" / "evaluation.json").read_text())
+    except kt.errors.FailedTrialError as error:
+        run_flags.write_text(folder / "failed.txt", f"{error}\n")
+        print(f"Trial {trial.trial_id} failed: {error}", flush=True)
+        raise
+    mean_ap = record["scores"]["mean_ap"]
+    print(f"Trial {trial.trial_id}: mAP {mean_ap:.1%}", flush=True)
+    return mean_ap
+
+
+def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
+    """Runs a program in `folder/PROGRAM`, or goes on with it; its words go to a log."""
+    lines = [*arguments, f"--run_dir={folder / program}"]
+    recipe = folder / f"{program}.cfg"
+    command = [sys.executable, "-m", f"cdnet_tf.{program}", f"--flagfile={recipe}"]
+    # The program inherits the lock: one that outlived a killed study is waited for.
+    with (
+        open(folder / "lock", "w") as lock,
+        open(folder / f"{program}.log", "a") as log,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_flags.write_text(recipe, "\n".join(lines) + "\n")
+        status = subprocess.run(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock.fileno()],
+            check=False,
+        ).returncode
+    if status:
+        text = (folder / f"{program}.log").read_text(errors="replace")
+        raise kt.errors.FailedTrialError(reason(status, text))
+
+
+def reason(status: int, log: str) -> str:
+    """Why a program ended, from its exit status and its log: the last error named."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        memory = ", as when memory runs out" if name == "SIGKILL" else ""
+        return f"killed by {name}{memory}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines or [f"exit status {status}"])[-1]
+
+
+def _write_results(directory: pathlib.Path, recipe: list[str], trials) -> list:
+    """Writes trials.csv, HParams and best.cfg as they stand; returns the outcomes."""
+    outcomes = [_outcome(directory, recipe, trial) for trial in trials]
+    study_log.write_table(directory / "trials.csv", outcomes)
+    study_log.write_hparams(directory / "tensorboard", outcomes)
+    done = [each for each in study_log.ranked(outcomes) if each.mean_ap is not None]
+    if done:
+        text = _best(directory, recipe, done[0])
+        run_flags.write_text(directory / "best.cfg", text)
+    return outcomes
+
+
+def _outcome(directory: pathlib.Path, recipe, trial) -> study_log.Outcome:
+    failed = directory / "trials" / trial.trial_id / "failed.txt"
+    why = ""
+    if trial.status == "FAILED":
+        why = failed.read_text() if failed.exists() else trial.message or "unknown"
+    done = trial.status == "COMPLETED"
+    return study_log.Outcome(
+        trial.trial_id,
+        trial.status,
+        trial.score if done else None,
+        _tuned(trial, recipe),
+        why.strip().rpartition("\n")[2],
+    )
+
+
+def _best(directory: pathlib.Path, recipe: list[str], best) -> str:
+    """The best trial as a flag file that repeats it."""
+    file, program = directory / "best.cfg", _TARGET.value
+    return "\n".join(
+        [
+            f"# The best of a study: trial {best.trial}, mAP {best.mean_ap:.4f} on",
+            "# identities held out of the training split. This repeats it:",
+            "#",
+            f"#   python -m cdnet_tf.{program} --flagfile={file}",
+            "#",
+            "# To use everybody, and evaluate on the test images, add",
+            "#   --holdout_identities=0 --run_dir=ANOTHER",
+            *recipe,
+            "# Tuned:",
+            *_arguments(best.flags),
+            f"--run_dir={directory / 'best'}",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("run_dir")
+    app.run(main, flags_parser=parse)
