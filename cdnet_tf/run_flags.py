@@ -21,7 +21,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402
 
-from cdnet_tf.data import classification, datasets, pedestrians  # noqa: E402
+from cdnet_tf.data import (  # noqa: E402
+    classification,
+    datasets,
+    holdout,
+    pedestrians,
+)
 from cdnet_tf.learn import callbacks, cluster  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
