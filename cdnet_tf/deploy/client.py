@@ -29,32 +29,27 @@ The same facts stand in each file, as JSON, in its metadata buffer `cdnet_tf`.
 _PYTHON = """
 import sys
 import numpy as np
-import tensorflow as tf  # or: from ai_edge_litert.interpreter import Interpreter
+import tensorflow as tf
 from PIL import Image
 def embed(model, image):
-    net = tf.lite.Interpreter(model)
-    into, out = net.get_input_details()[0], net.get_output_details()[0]
-    net.resize_tensor_input(into["index"], [1, *into["shape"][1:]])
+    net = tf.lite.Interpreter(model)  # or ai_edge_litert.interpreter.Interpreter
+    (i,), (o,) = net.get_input_details(), net.get_output_details()
+    net.resize_tensor_input(i["index"], [1, *i["shape"][1:]])
     net.allocate_tensors()
-    nchw = into["shape"][1] == 3
-    height, width = into["shape"][2:] if nchw else into["shape"][1:3]
-    pixels = Image.open(image).convert("RGB").resize((width, height), Image.BILINEAR)
-    x = np.asarray(pixels, np.float32)
-    if into["dtype"] != np.uint8:
+    nchw = i["shape"][1] == 3
+    size = i["shape"][2:] if nchw else i["shape"][1:3]
+    x = np.float32(Image.open(image).convert("RGB").resize(size[::-1], Image.BILINEAR))
+    if i["dtype"] != np.uint8:
         x = (x - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
-    if into["dtype"] == np.int8:
-        scale, zero = into["quantization"]
+    if i["dtype"] == np.int8:
+        scale, zero = i["quantization"]
         x = np.clip(np.round(x / scale) + zero, -128, 127)
     x = x.transpose(2, 0, 1) if nchw else x
-    net.set_tensor(into["index"], x[None].astype(into["dtype"]))
+    net.set_tensor(i["index"], x[None].astype(i["dtype"]))
     net.invoke()
-    y = net.get_tensor(out["index"])[0].astype(np.float32)
-    if out["dtype"] == np.int8:
-        scale, zero = out["quantization"]
-        y = (y - zero) * scale
-    return y / np.linalg.norm(y)
-model, first, second = sys.argv[1:]
-print(np.linalg.norm(embed(model, first) - embed(model, second)))
+    y = net.get_tensor(o["index"])[0] - np.float32(o["quantization"][1])
+    return y / np.linalg.norm(y)  # The scale of y cancels here.
+print(np.linalg.norm(embed(*sys.argv[1:3]) - embed(sys.argv[1], sys.argv[3])))
 """
 
 _CPP = """
@@ -62,7 +57,7 @@ _CPP = """
 #include <cstdint>
 #include <vector>
 #include "tensorflow/lite/c/c_api.h"
-// pixels: RGB, height * width * 3 bytes, for a nhwc file with a uint8 input.
+// A nhwc file with a uint8 input; pixels: RGB, height * width * 3 bytes.
 std::vector<float> Embed(TfLiteInterpreter* net, const std::vector<uint8_t>& pixels) {
   TfLiteTensor* input = TfLiteInterpreterGetInputTensor(net, 0);
   if (TfLiteTensorCopyFromBuffer(input, pixels.data(), pixels.size()) != kTfLiteOk ||
@@ -70,39 +65,29 @@ std::vector<float> Embed(TfLiteInterpreter* net, const std::vector<uint8_t>& pix
   const TfLiteTensor* output = TfLiteInterpreterGetOutputTensor(net, 0);
   std::vector<int8_t> raw(TfLiteTensorByteSize(output));
   TfLiteTensorCopyToBuffer(output, raw.data(), raw.size());
-  const TfLiteQuantizationParams q = TfLiteTensorQuantizationParams(output);
-  std::vector<float> y;
-  float norm = 0;
-  for (int8_t v : raw) {
-    y.push_back((v - q.zero_point) * q.scale);
-    norm += y.back() * y.back();
-  }
+  std::vector<float> y(raw.begin(), raw.end());
+  float norm = 0;  // The scale of y cancels below.
+  for (float& v : y) v -= TfLiteTensorQuantizationParams(output).zero_point;
+  for (float v : y) norm += v * v;
   for (float& v : y) v /= std::sqrt(norm);
   return y;
 }
-int main(int, char** argv) {
-  TfLiteModel* model = TfLiteModelCreateFromFile(argv[1]);
-  TfLiteInterpreterOptions* options = TfLiteInterpreterOptionsCreate();
-  TfLiteInterpreter* net = TfLiteInterpreterCreate(model, options);
-  TfLiteInterpreterAllocateTensors(net);
-  const auto* input = TfLiteInterpreterGetInputTensor(net, 0);
-  return Embed(net, std::vector<uint8_t>(TfLiteTensorByteSize(input))).empty();
-}
+// net: TfLiteInterpreterCreate(TfLiteModelCreateFromFile(path),
+// TfLiteInterpreterOptionsCreate()), then TfLiteInterpreterAllocateTensors(net), once.
 """
 
 _KOTLIN = """
 import java.nio.ByteBuffer
 import kotlin.math.sqrt
 import org.tensorflow.lite.Interpreter
-// pixels: RGB, height * width * 3 bytes, for a nhwc file with a uint8 input.
+// A nhwc file with a uint8 input; pixels: RGB, height * width * 3 bytes.
 fun embed(net: Interpreter, pixels: ByteArray): FloatArray {
     val input = ByteBuffer.allocateDirect(pixels.size)
     input.put(pixels).rewind()
-    val output = net.getOutputTensor(0)
-    val raw = ByteBuffer.allocateDirect(output.numBytes())
+    val raw = ByteBuffer.allocateDirect(net.getOutputTensor(0).numBytes())
     net.run(input, raw)
-    val q = output.quantizationParams()
-    val y = FloatArray(output.numBytes()) { (raw.get(it) - q.zeroPoint) * q.scale }
+    val zero = net.getOutputTensor(0).quantizationParams().zeroPoint
+    val y = FloatArray(raw.capacity()) { (raw.get(it) - zero).toFloat() }
     val norm = sqrt(y.sumOf { (it * it).toDouble() }).toFloat()
     return FloatArray(y.size) { y[it] / norm }
 }
