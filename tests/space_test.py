@@ -73,6 +73,7 @@ def test_values_become_flags():
         ("train", 35, {}, {"milestones": "15,23,30"}),
         ("search", 24, {}, {"alpha_milestones": "8,16"}),
         ("train", 10, {"given": [40], "of": 50}, {"milestones": "8"}),
+        ("train", 1, {}, {"milestones": "1,1,1"}),
     ],
 )
 def test_milestones_keep_their_share(program, epochs, given, expected):

@@ -145,7 +145,8 @@ def milestones(
     name, paper, whole = _MILESTONES[program]
     epochs_then = [(each, of) for each in given] or [(each, whole) for each in paper]
     shares = [each * epochs / then for each, then in epochs_then]
-    return {name: ",".join(str(int(share + 0.5)) for share in shares)}
+    # Not at 0, which would lower the first rate of all.
+    return {name: ",".join(str(max(1, int(share + 0.5))) for share in shares)}
 
 
 def milestones_flag(program: str) -> str:
