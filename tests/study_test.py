@@ -30,7 +30,8 @@ def _values(oracle):
 
 
 def test_random_study_draws_from_the_space_and_ranks_by_map(tmp_path):
-    oracle, told = _oracle(), []
+    oracle = _oracle()
+    told: list = []
     study.Study(
         oracle, lambda t: t.hyperparameters["lr"], str(tmp_path), told.append
     ).search()

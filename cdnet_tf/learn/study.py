@@ -33,6 +33,7 @@ class Leases(kt.Oracle):
     """
 
     lease_s = float("inf")
+    _retry_queue: list[str]
 
     def __init__(self, **options) -> None:
         super().__init__(**options)
@@ -174,7 +175,7 @@ class Study(base_tuner.BaseTuner):
         oracle: Leases,
         score: Callable[[Trial], float],
         directory: str,
-        on_progress: Callable[[list[Trial]], None] = lambda trials: None,
+        on_progress: Callable[[list[Trial]], object] = lambda trials: None,
     ) -> None:
         self._whole = oracle
         self._score = score
