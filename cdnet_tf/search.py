@@ -17,12 +17,13 @@ from cdnet_tf.data import pipeline
 from cdnet_tf.learn import (
     bilevel,
     callbacks,
+    cluster,
     losses,
     optimizers,
     schedules,
     search_log,
 )
-from cdnet_tf.nn import counting, genotype, supernet
+from cdnet_tf.nn import counting, genotype, networks, supernet
 
 _SPACE = flags.DEFINE_enum(
     "space", "cds", list(genotype.SPACES), "Search space: 6 (cs) or 12 (cds) branches."
@@ -66,18 +67,25 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     strategy = run_flags.set_up()
     data = run_flags.read_data()
-    run_dir = run_flags.open_run(data)
+    run_dir = run_flags.join_run(strategy, data)
     if (run_dir / "genotype.json").exists():
         print(f"{run_dir} holds a finished search; choose another --run_dir for more.")
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
     batches = pipeline.search_batches(
-        data.train, **run_flags.batch_options(first_epoch)
+        data.train,
+        share=cluster.place(strategy),
+        **run_flags.batch_options(first_epoch),
     )
     with strategy.scope():
         search = _search_model(batches)
-    _fit(search, batches, first_epoch, run_dir)
-    _write_results(search, data, run_dir)
+    with cluster.guarded(strategy):
+        _fit(search, batches, first_epoch, run_dir, strategy)
+        # Reading moving statistics takes every worker.
+        # With the neck that the supernet has: every weight of it was trained.
+        network = search.net.derive_network(neck="bl")
+    if cluster.place(strategy)[0] == 0:
+        _write_results(search, network, data, run_dir)
 
 
 def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
@@ -116,7 +124,7 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
     return search
 
 
-def _fit(search, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
+def _fit(search, batches, first_epoch: int, run_dir, strategy) -> None:
     # Weights, momentum and the checkpoint before it, while the next one is written.
     run_flags.check_space(run_dir, 2 * 2 * 4 * search.net.count_weights())
     checkpoint = callbacks.EpochCheckpoint(run_dir / "checkpoint", search)
@@ -129,7 +137,7 @@ def _fit(search, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
     if first_epoch:
         print(f"Going on after epoch {first_epoch} of {run_dir}.")
     search.fit(
-        batches.dataset,
+        cluster.feed(strategy, batches.dataset),
         initial_epoch=first_epoch,
         epochs=run_flags.EPOCHS.value,
         steps_per_epoch=batches.steps_per_epoch,
@@ -158,19 +166,26 @@ def _network_options() -> dict:
     }
 
 
-def _write_results(search, data, run_dir: pathlib.Path) -> None:
-    """Writes what the search leaves; genotype.json last, as the sign of its end."""
+def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
+    """Writes what the search leaves; genotype.json last, as the sign of its end.
+
+    Args:
+      search: with its supernet.
+      network: derived from it, with its weights.
+      data: searched on.
+      run_dir: where to.
+    """
     net, counts = search.net, search.counts.numpy()
     alphas = _history(run_dir, search).read()
     found = net.derive()
+    whole = networks.build(found, **_network_options())
     report = search_log.collapse_report(alphas, counts, net.space)
     search_log.write_choices(run_dir / "choices.csv", counts, net.space)
     search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
     run_flags.write_text(run_dir / "collapse.txt", report)
-    network = net.derive_network()
-    partial = run_dir / "derived.part.weights.h5"
-    network.save_weights(partial)
-    partial.replace(run_dir / "derived.weights.h5")
+    partial = run_dir / "derived.part.keras"
+    network.save(partial)
+    partial.replace(run_dir / "derived.keras")
     text = found.to_json(
         space_searched=_SPACE.value,
         top_k=search.top_k,
@@ -182,8 +197,8 @@ def _write_results(search, data, run_dir: pathlib.Path) -> None:
     print(f"\n{report}")
     rows = {
         "found genotype": str(found),
-        "parameters": f"{counting.parameters(network):,}",
-        "multiply-accumulates": f"{counting.macs(network):,}",
+        "parameters": f"{counting.parameters(whole):,}",
+        "multiply-accumulates": f"{counting.macs(whole):,}",
         "minutes": f"{(time.perf_counter() - run_flags.LAUNCHED) / 60:.1f}",
         "results": str(run_dir),
     }

@@ -20,6 +20,7 @@ from absl import app, flags
 from cdnet_tf.data import classification, classification_pipeline, pipeline
 from cdnet_tf.learn import (
     callbacks,
+    cluster,
     losses,
     optimizers,
     schedules,
@@ -88,18 +89,21 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     strategy = run_flags.set_up()
     data = _read_data()
-    run_dir = run_flags.open_run(data)
+    run_dir = run_flags.join_run(strategy, data)
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
-    batches = _batches(data, first_epoch)
+    batches = _batches(data, first_epoch, cluster.place(strategy))
     with strategy.scope():
         model = _model(batches)
         if _INIT_FROM.value and not first_epoch:
             _take_weights(model, run_dir)
-    _fit(model, batches, first_epoch, run_dir)
-    _write_results(model, data, run_dir)
+    with cluster.guarded(strategy):
+        _fit(model, batches, first_epoch, run_dir, strategy)
+        model = _local_copy(model, strategy)
+    if cluster.place(strategy)[0] == 0:
+        _write_results(model, data, run_dir)
 
 
 def _read_data() -> run_flags.Data:
@@ -107,10 +111,12 @@ def _read_data() -> run_flags.Data:
     return run_flags.read_classes() if classes else run_flags.read_data()
 
 
-def _batches(data: run_flags.Data, first_epoch: int) -> pipeline.Batches:
+def _batches(data: run_flags.Data, first_epoch: int, share) -> pipeline.Batches:
     options = run_flags.batch_options(first_epoch)
     if isinstance(data, classification.ClassificationDataset):
-        return classification_pipeline.train_batches(data, **options)
+        batches = classification_pipeline.train_batches(data, **options)
+        return pipeline.share_of(batches, share)
+    options["share"] = share
     return pipeline.train_batches(data.train, erasing=_ERASING.value, **options)
 
 
@@ -153,7 +159,7 @@ def _take_weights(model: training.ReidTraining, run_dir: pathlib.Path) -> None:
     print(f"From {_INIT_FROM.value}: {report}")
 
 
-def _fit(model, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
+def _fit(model, batches, first_epoch: int, run_dir, strategy) -> None:
     # Weights, momentum and the checkpoint before it, while the next one is written.
     run_flags.check_space(run_dir, 2 * 2 * 4 * model.network.count_params())
     checkpoint = callbacks.EpochCheckpoint(run_dir / "checkpoint", model)
@@ -161,7 +167,7 @@ def _fit(model, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
     if first_epoch:
         print(f"Going on after epoch {first_epoch} of {run_dir}.")
     model.fit(
-        batches.dataset,
+        cluster.feed(strategy, batches.dataset),
         initial_epoch=first_epoch,
         epochs=run_flags.EPOCHS.value,
         steps_per_epoch=batches.steps_per_epoch,
@@ -176,6 +182,11 @@ def _fit(model, batches, first_epoch: int, run_dir: pathlib.Path) -> None:
             checkpoint,
         ],
     )
+
+
+def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining:
+    network = cluster.local_copy(strategy, model.network)
+    return model if network is model.network else training.ReidTraining(network)
 
 
 def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) -> None:

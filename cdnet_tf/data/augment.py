@@ -17,7 +17,11 @@ _ATTEMPTS = 10
 
 
 def augment_batch(
-    images: tf.Tensor, seed: tf.Tensor, pad: int = 10, erasing: float = 0.5
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    pad: int = 10,
+    erasing: float = 0.5,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
     """Flips, pads and crops, normalises and erases: the recipe of training images.
 
@@ -26,17 +30,24 @@ def augment_batch(
       seed: (2,) integers.
       pad: black pixels added on each side before the crop; 10 at 256x128.
       erasing: probability of Random Erasing, 0..1.
+      share: (i, n) if the images are the i-th of n equal parts of a batch; they then
+        come out as they would in the whole one.
 
     Returns:
       float32 of the same shape, normalised as by `preprocess.normalise`.
     """
     seeds = tf.random.experimental.stateless_split(seed, 2)
-    images = flip_and_crop(images, seeds[0], pad)
-    return random_erase(preprocess.normalise(images), seeds[1], erasing)
+    images = flip_and_crop(images, seeds[0], pad, share=share)
+    images = preprocess.normalise(images)
+    return random_erase(images, seeds[1], erasing, share=share)
 
 
 def flip_and_crop(
-    images: tf.Tensor, seed: tf.Tensor, pad: int = 10, flip_probability: float = 0.5
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    pad: int = 10,
+    flip_probability: float = 0.5,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
     """Shifts each image by up to `pad` pixels, black moving in, and mirrors half.
 
@@ -47,15 +58,16 @@ def flip_and_crop(
       seed: (2,) integers.
       pad: largest shift in each direction, pixels.
       flip_probability: 0..1.
+      share: see `augment_batch`.
 
     Returns:
       A tensor of the shape and type of `images`.
     """
     batch, height, width, channels = tf.unstack(tf.shape(images))
     seeds = tf.random.experimental.stateless_split(seed, 3)
-    top = _uniform([batch, 1], seeds[0], 0, 2 * pad + 1, tf.int32)
-    left = _uniform([batch, 1], seeds[1], 0, 2 * pad + 1, tf.int32)
-    flip = _uniform([batch, 1], seeds[2]) < flip_probability
+    top = _uniform([batch, 1], seeds[0], 0, 2 * pad + 1, tf.int32, share)
+    left = _uniform([batch, 1], seeds[1], 0, 2 * pad + 1, tf.int32, share)
+    flip = _uniform([batch, 1], seeds[2], share=share) < flip_probability
     # (batch, height) and (batch, width), within the padded image
     rows = top + tf.range(height)
     columns = left + tf.range(width)
@@ -74,6 +86,7 @@ def random_erase(
     probability: float = 0.5,
     area: tuple[float, float] = (0.02, 0.4),
     aspect: tuple[float, float] = (0.3, 1 / 0.3),
+    share: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
     """Fills one rectangle of some images with 0, the mean of normalised images.
 
@@ -83,15 +96,16 @@ def random_erase(
       probability: that an image loses a rectangle, 0..1.
       area: smallest and largest share of the image's area.
       aspect: smallest and largest height / width of the rectangle.
+      share: see `augment_batch`.
 
     Returns:
       A tensor of the shape and type of `images`.
     """
     batch, height, width, _ = tf.unstack(tf.shape(images))
     seeds = tf.random.experimental.stateless_split(seed, 3)
-    rows, columns = _rectangles(batch, height, width, seeds[0], area, aspect)
-    corner = _uniform([batch, 2], seeds[1])
-    erased = _uniform([batch, 1], seeds[2]) < probability
+    rows, columns = _rectangles(batch, height, width, seeds[0], area, aspect, share)
+    corner = _uniform([batch, 2], seeds[1], share=share)
+    erased = _uniform([batch, 1], seeds[2], share=share) < probability
     # (batch, height) and (batch, width)
     in_rows = _span(corner[:, :1], rows, height) & erased
     in_columns = _span(corner[:, 1:], columns, width)
@@ -168,6 +182,7 @@ def _rectangles(
     seed: tf.Tensor,
     area: tuple[float, float],
     aspect: tuple[float, float],
+    share: tuple[int, int],
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws (batch, 1) heights and widths that fit inside the image.
 
@@ -178,8 +193,9 @@ def _rectangles(
     # (batch, attempts)
     shape = [batch, _ATTEMPTS]
     seeds = tf.random.experimental.stateless_split(seed, 2)
-    pixels = _uniform(shape, seeds[0], *area) * tf.cast(height * width, tf.float32)
-    ratios = _uniform(shape, seeds[1], *aspect)
+    pixels = _uniform(shape, seeds[0], *area, share=share)
+    pixels *= tf.cast(height * width, tf.float32)
+    ratios = _uniform(shape, seeds[1], *aspect, share=share)
     rows, columns = _sides(pixels, ratios)
     fits = (rows < height) & (columns < width)
     fits, rows, columns = _first_that_fits(fits, rows, columns)
@@ -251,8 +267,12 @@ def _blank(images: tf.Tensor, in_rows: tf.Tensor, in_columns: tf.Tensor) -> tf.T
     return images * tf.cast(~inside, images.dtype)
 
 
-def _uniform(shape, seed, low=0, high=1, dtype=tf.float32):
+def _uniform(shape, seed, low=0, high=1, dtype=tf.float32, share=(0, 1)):
+    # What the whole batch draws is drawn, and this share's rows are taken.
+    part, parts = share
+    size, *rest = shape
     # The default algorithm depends on the device; this one does not.
-    return tf.random.stateless_uniform(
-        shape, seed, minval=low, maxval=high, dtype=dtype, alg="philox"
+    drawn = tf.random.stateless_uniform(
+        [size * parts, *rest], seed, minval=low, maxval=high, dtype=dtype, alg="philox"
     )
+    return drawn if parts == 1 else drawn[part * size : (part + 1) * size]

@@ -48,6 +48,7 @@ def search_batches(
     width: int = 128,
     pad: int = 10,
     cache_bytes: int | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> Batches:
     """Batches of the search: ((w images, w labels), (alpha images, alpha labels)).
 
@@ -66,17 +67,20 @@ def search_batches(
       height, width: of the network's input, pixels.
       pad: see `augment.augment_batch`.
       cache_bytes: see `image_reader`.
+      share: (i, n) for the i-th of n workers: P / n whole identities of each batch,
+        the same images that one worker would see there.
 
     Returns:
-      Batches of images (P * K, height, width, 3) float32 and labels (P * K,) int32.
+      Batches of images (P * K / n, height, width, 3) float32 and labels (P * K / n,)
+      int32.
 
     Raises:
-      ValueError: unreadable images, or fewer than P identities.
+      ValueError: unreadable images, fewer than P identities, or P / n is not whole.
     """
     labels, raw = datasets.to_labels(images.identities)
     parts = sampling.search_split(labels, images_per_id, seed)
     streams = [
-        _Stream(part, labels, identities_per_batch, images_per_id, seed, number)
+        _Stream(part, labels, identities_per_batch, images_per_id, seed, number, share)
         for number, part in enumerate(parts)
     ]
     steps = streams[0].steps
@@ -102,6 +106,7 @@ def train_batches(
     pad: int = 10,
     cache_bytes: int | None = None,
     erasing: float = 0.5,
+    share: tuple[int, int] = (0, 1),
 ) -> Batches:
     """Batches of the retraining, (images, labels).
 
@@ -110,7 +115,8 @@ def train_batches(
     """
     labels, raw = datasets.to_labels(images.identities)
     everything = np.arange(len(labels))
-    stream = _Stream(everything, labels, identities_per_batch, images_per_id, seed)
+    shape = identities_per_batch, images_per_id
+    stream = _Stream(everything, labels, *shape, seed, share=share)
     read = image_reader(images.paths, height, width, cache_bytes)
     dataset = tf.data.Dataset.range(
         first_epoch * stream.steps, epochs * stream.steps
@@ -119,6 +125,26 @@ def train_batches(
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), stream.steps, len(raw))
+
+
+def share_of(batches: Batches, share: tuple[int, int]) -> Batches:
+    """The i-th of n parts of each batch, for batches that can only be read whole.
+
+    Raises:
+      ValueError: a batch does not divide.
+    """
+    worker, workers = share
+    if workers == 1:
+        return batches
+    size = batches.dataset.element_spec[1].shape[0]
+    if size % workers:
+        raise ValueError(
+            f"A batch of {size} is not divisible by {workers} workers; use "
+            f"{size // workers * workers + workers}."
+        )
+    part = slice(worker * size // workers, (worker + 1) * size // workers)
+    dataset = batches.dataset.map(lambda *batch: tuple(x[part] for x in batch))
+    return dataclasses.replace(batches, dataset=dataset)
 
 
 def image_batches(
@@ -228,11 +254,15 @@ class _Stream:
         images_per_id: int,
         seed: int,
         number: int = 0,
+        share: tuple[int, int] = (0, 1),
     ):
         shape = identities_per_batch, images_per_id
+        own = _own_identities(identities_per_batch, share)
         self.steps = sampling.steps_per_epoch(labels[part], *shape)
-        self.batch_size = identities_per_batch * images_per_id
+        self.batch_size = len(own) * images_per_id
         self.seed = seed, number
+        self.share = share
+        self._own = slice(own.start * images_per_id, own.stop * images_per_id)
         self._part = part
         self._labels = labels
         draw = functools.partial(
@@ -244,7 +274,7 @@ class _Stream:
     def at(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns indices (batch,) int64 into all images, and labels (batch,) int32."""
         epoch, place = divmod(int(step), self.steps)
-        indices = self._part[self._epoch(epoch)[place]]
+        indices = self._part[self._epoch(epoch)[place, self._own]]
         return indices, self._labels[indices]
 
 
@@ -263,7 +293,20 @@ def _batch(
     labels = tf.ensure_shape(labels, [stream.batch_size])
     seed = tf.constant(stream.seed, tf.int64)
     seed = tf.random.experimental.stateless_fold_in(seed, step)
-    return augment.augment_batch(read(indices), seed, pad, erasing), labels
+    images = augment.augment_batch(read(indices), seed, pad, erasing, stream.share)
+    return images, labels
+
+
+def _own_identities(identities_per_batch: int, share: tuple[int, int]) -> range:
+    """Which of a batch's identities a share holds."""
+    worker, workers = share
+    size = identities_per_batch // workers
+    if size * workers != identities_per_batch:
+        raise ValueError(
+            f"identities_per_batch={identities_per_batch} is not divisible by "
+            f"{workers} workers; use {(size + 1) * workers}."
+        )
+    return range(worker * size, (worker + 1) * size)
 
 
 def _decode_all(paths: Sequence[str], height: int, width: int) -> np.ndarray:

@@ -120,6 +120,8 @@ class BilevelSearch(tf.keras.Model):
             tf.keras.metrics.Mean(f"alpha_gradient_{i + 1}")
             for i in range(len(net.blocks))
         ]
+        # A mean is over all replicas already; Keras would add up the workers' reports.
+        self.distribute_reduction_method = "first"
         self.built = True
 
     def compile(self, w_optimizer, alpha_optimizer) -> None:
@@ -174,7 +176,9 @@ class BilevelSearch(tf.keras.Model):
             triplet, softmax = self.loss_function(labels, outputs)
             scaled = self._scaled(triplet + softmax, self.optimizer)
         gradients = self._unscaled(tape.gradient(scaled, variables), self.optimizer)
-        self.optimizer.apply_gradients(zip(gradients, variables))
+        self.optimizer.apply_gradients(
+            zip(_summed(gradients), variables), experimental_aggregate_gradients=False
+        )
         self.means["loss"].update_state(triplet + softmax)
         self.means["triplet"].update_state(triplet)
         hit = tf.argmax(outputs["logits"][0], 1, tf.int32) == labels
@@ -236,3 +240,24 @@ class BilevelSearch(tf.keras.Model):
     def _unscaled(self, gradients, optimizer):
         unscale = getattr(optimizer, "get_unscaled_gradients", None)
         return unscale(gradients) if unscale else gradients
+
+
+def _summed(gradients: list) -> list:
+    """Sums over the replicas, of which all have run the same branches.
+
+    So their rows are the same, and only the values are sent, all in one: as many bytes
+    as one replica has. TensorFlow's own sum of sparse gradients brings every replica's
+    rows to every other.
+    """
+    replicas = tf.distribute.get_replica_context()
+    if replicas.num_replicas_in_sync == 1:
+        return gradients
+    sparse = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
+    values = [g.values if is_sparse else g for g, is_sparse in zip(gradients, sparse)]
+    values = replicas.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    return [
+        tf.IndexedSlices(value, gradient.indices, gradient.dense_shape)
+        if is_sparse
+        else value
+        for value, gradient, is_sparse in zip(values, gradients, sparse)
+    ]

@@ -26,6 +26,8 @@ class ReidTraining(tf.keras.Model):
         self.loss_function = loss or losses.ReidLoss()
         names = ("loss", "triplet", "accuracy")
         self.means = {name: tf.keras.metrics.Mean(name) for name in names}
+        # A mean is over all replicas already; Keras would add up the workers' reports.
+        self.distribute_reduction_method = "first"
         self.built = True
 
     def compile(
