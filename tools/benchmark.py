@@ -6,6 +6,7 @@
   python tools/benchmark.py train                  # a step against its floor
   python tools/benchmark.py input --data_dir=DIR   # batches per second
   python tools/benchmark.py profile                # where a step's time goes
+  python tools/benchmark.py inference              # TFLite files against OSNet's
 
 A comparison alternates the two within one run and gives their ratio: on a noisy
 machine absolute times mean little.
@@ -39,6 +40,14 @@ _NETWORKS = flags.DEFINE_list("networks", list(networks.NAMES), "Of `size`.")
 _SPACES = flags.DEFINE_list("spaces", ["cs", "cds"], "Of `search`.")
 _KS = flags.DEFINE_list("ks", ["1", "2", "3", "4", "all"], "Of `search`: top-k.")
 _STEPS = flags.DEFINE_integer("steps", 9, "Timed steps of each kind.", 3)
+_LITERT_PYTHON = flags.DEFINE_string(
+    "litert_python",
+    ".compat/ai-edge-litert-2.3.0/bin/python",
+    "Of `inference`: a Python that has ai-edge-litert; tools/compat.py makes this one.",
+)
+_STEP_BY_STEP = flags.DEFINE_bool(
+    "step_by_step", False, "Of `inference`: time each step of the rewrite alone, too."
+)
 _REFERENCE = flags.DEFINE_string(
     "reference",
     None,
@@ -59,10 +68,12 @@ def main(argv: list[str]) -> None:
         "train": train,
         "input": feed,
         "profile": profile,
+        "inference": inference,
         "serve": lambda: serve(json.loads(argv[2])),
     }
     if len(argv) < 2 or argv[1] not in commands:
-        raise app.UsageError("Name a benchmark: size, search, train, input or profile.")
+        names = ", ".join(name for name in commands if name != "serve")
+        raise app.UsageError(f"Name a benchmark: {names}.")
     commands[argv[1]]()
 
 
@@ -379,6 +390,21 @@ def feed() -> None:
             steps += 1
         rate = 2 * size["batch_size"] * steps / (time.perf_counter() - started)
         _emit(**size, cached=cache_bytes is None, images_per_s=round(rate))
+
+
+def inference() -> None:
+    """Latency of TFLite files; a program of its own, which takes the same flags."""
+    program = os.path.join(os.path.dirname(__file__), "benchmark_inference.py")
+    passed = ("networks", "litert_python", "step_by_step", "steps")
+    passed += ("height", "width", "width_multiplier")
+    renamed = {"steps": "turns"}
+    command = [sys.executable, program]
+    for name in passed:
+        if flags.FLAGS[name].present:
+            value = flags.FLAGS[name].value
+            value = ",".join(value) if isinstance(value, list) else value
+            command.append(f"--{renamed.get(name, name)}={value}")
+    sys.exit(subprocess.run(command, check=False).returncode)
 
 
 def _step_size() -> dict[str, int]:

@@ -6,10 +6,10 @@ Three rewrites, each exact up to float rounding, that earned their place by meas
 - `pool`: average pooling 2x2 becomes a depthwise convolution of quarters. XNNPACK, the
   kernels that every TFLite runtime uses on a CPU, has no 8-bit average pooling, and the
   one that stands in is slow.
-- `stem`: two neighbouring pixels of three channels are seen as one of six. 8-bit kernels
+- `stem`: two neighbouring pixels of three channels seen as one of six: 8-bit kernels
   take channels by eights, so that of three channels' time five eighths go to nothing.
-- `shortcut`: where a CBlock changes the width, its restoring convolution and that of its
-  shortcut become one over both inputs, and their sum needs no operation.
+- `shortcut`: where a CBlock changes the width, its restoring convolution and that of
+  the shortcut become one over both inputs, and their sum needs no operation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def rewrite(network: tf.keras.Model, steps: Sequence[str] = STEPS) -> tf.keras.M
         embedding; left unchanged.
       steps: some of `STEPS`. `stem` brings a RESHAPE into the file, which moves no
         data but is one operation more for an accelerator to know; with a free batch
-        size it brings others too, which compute the shape. Leave it out there.
+        size it brings others too, which compute the shape. Leave it out there. Leave
+        out `shortcut` before `quantize.trainable`: the joined inputs must share one
+        range, training moves theirs apart, and the file then has a QUANTIZE inside.
 
     Raises:
       ValueError: an unknown step.

@@ -1,0 +1,247 @@
+"""Times whole networks as TFLite files against OSNet; `benchmark.py inference` runs it.
+
+  python tools/benchmark_inference.py --litert_python=PATH
+  python tools/benchmark_inference.py --networks=cdnet,osnet --step_by_step
+
+Every network is written as it is and rewritten (`deploy/rewrite.py`), in float32 and in
+int8, with random weights and statistics: they do not change the time. All files run in
+turn, one image, one thread; ratios are medians over the turns. Beside each stands its
+floor: what its dense convolutions take, each distinct one timed alone in a file of its
+own, times how often it occurs. One JSON line a result.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+
+from cdnet_tf.data import preprocess
+from cdnet_tf.deploy import folding, rewrite, tflite
+from cdnet_tf.nn import networks
+
+_NETWORKS = flags.DEFINE_list(
+    "networks", ["cdnet", "cnet", "osnet", "mobilenet_v2"], "To time beside OSNet."
+)
+_VARIANTS = flags.DEFINE_list("variants", ["float32", "int8"], "Kinds of file.")
+_TURNS = flags.DEFINE_integer("turns", 40, "Timed runs of every file.", 3)
+_STEP_BY_STEP = flags.DEFINE_bool(
+    "step_by_step", False, "Time each step of the rewrite alone, too."
+)
+_LITERT_PYTHON = flags.DEFINE_string(
+    "litert_python",
+    ".compat/ai-edge-litert-2.3.0/bin/python",
+    "Python that has ai-edge-litert; tools/compat.py makes this one.",
+)
+
+_REFERENCE = "osnet"
+_AS_IS = "as it is"
+_SERVER = pathlib.Path(__file__).with_name("time_tflite.py")
+
+# A network in one form -> file -> how often it is run.
+_Counts = dict[str, int]
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    logging.set_verbosity(logging.WARNING)
+    forms: dict[str, tuple[str, ...] | None] = {
+        _AS_IS: None,
+        "rewritten": rewrite.STEPS,
+    }
+    if _STEP_BY_STEP.value:
+        forms |= {f"{step} alone": (step,) for step in rewrite.STEPS}
+        forms["without stem"] = ("pool", "shortcut")
+    with tempfile.TemporaryDirectory() as folder:
+        writer = _Writer(pathlib.Path(folder))
+        for name in dict.fromkeys([*_NETWORKS.value, _REFERENCE]):
+            for variant in _VARIANTS.value:
+                for form, steps in forms.items():
+                    writer.add(name, variant, form, steps)
+        for python in _pythons():
+            _measure(python, writer)
+
+
+def _pythons() -> list[str]:
+    pythons = [sys.executable]
+    if os.path.exists(_LITERT_PYTHON.value):
+        return [*pythons, _LITERT_PYTHON.value]
+    print(
+        f"LiteRT is left out: litert_python={_LITERT_PYTHON.value} does not exist; "
+        "tools/compat.py makes one.",
+        file=sys.stderr,
+    )
+    return pythons
+
+
+class _Writer:
+    """Writes files, and the dense convolutions in them, each distinct one once.
+
+    Attributes:
+      files: by name, in the order of their timing.
+      cases: (network, variant, form) -> (its file, its convolutions' files).
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._folder = folder
+        self._networks: dict[str, tf.keras.Model] = {}
+        self.files: dict[str, str] = {}
+        self.cases: dict[tuple[str, str, str], tuple[str, _Counts]] = {}
+
+    def add(self, name: str, variant: str, form: str, steps) -> None:
+        if name not in self._networks:
+            self._networks[name] = _network(name)
+        network = self._networks[name]
+        written = rewrite.rewrite(network, steps) if steps else network
+        case = (name, variant, form)
+        self._write("|".join(case), written, variant)
+        # The floor is that of the network, not of its rewriting.
+        floor: _Counts = collections.Counter()
+        for key in _dense(folding.fold(network)):
+            file = f"{variant}|{key}"
+            if file not in self.files:
+                self._write(file, _convolution(*key), variant)
+            floor[file] += 1
+        self.cases[case] = "|".join(case), floor
+
+    def _write(self, name: str, network: tf.keras.Model, variant: str) -> None:
+        images = None
+        if variant in tflite.INTEGER_VARIANTS:
+            images = _images(4, network.input_shape[1:])
+        path = self._folder / f"{len(self.files)}.tflite"
+        path.write_bytes(_converted(network, variant, images))
+        self.files[name] = str(path)
+
+
+def _converted(network: tf.keras.Model, variant: str, images) -> bytes:
+    """A lone convolution takes features: calibration is then on noise of any depth."""
+    if network.input_shape[-1] == 3:
+        return tflite.convert(network, variant, images=images)
+    made = tflite.converter(network, variant)
+    if images is not None:
+        made.optimizations = [tf.lite.Optimize.DEFAULT]
+        noise = (images / 255).astype(np.float32)
+        made.representative_dataset = lambda: ([each[None]] for each in noise)
+        made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        made.inference_input_type = made.inference_output_type = tf.int8
+    return made.convert()
+
+
+def _network(name: str) -> tf.keras.Model:
+    """Statistics of one batch of images, so that no channel's values are absurd."""
+    tf.keras.utils.set_random_seed(0)
+    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    network = networks.build_named(
+        name, input_shape=shape, width_multiplier=run_flags.WIDTH_MULTIPLIER.value
+    )
+    rng = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(rng.normal(0.1, 0.1, layer.beta.shape))
+    network(preprocess.normalise(_images(8, shape)), training=True)
+    return network
+
+
+def _images(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+def _dense(network: tf.keras.Model):
+    """Input shape, channels, kernel, stride and padding of each call of a Conv2D.
+
+    Not of those in gates, whose input is one pixel.
+    """
+    for layer in network.layers:
+        if type(layer) is tf.keras.layers.Conv2D:
+            for i in range(len(layer.inbound_nodes)):
+                shape = tuple(layer.get_input_shape_at(i)[1:])
+                if shape[:2] != (1, 1):
+                    size = layer.kernel_size, layer.strides, layer.padding
+                    yield (shape, layer.filters, *size)
+
+
+def _convolution(shape, filters, kernel, strides, padding) -> tf.keras.Model:
+    image = tf.keras.Input(shape)
+    conv = tf.keras.layers.Conv2D(filters, kernel, strides, padding, activation="relu")
+    return tf.keras.Model(image, conv(image), name="convolution")
+
+
+def _measure(python: str, writer: _Writer) -> None:
+    """Runs every file in turn, and emits a line for each network."""
+    with _server(python, list(writer.files.values())) as ask:
+        runtime = ask(None)
+        turns = [ask("turn") for _ in range(_TURNS.value + 2)][2:]
+    took = {name: np.array(each) for name, each in zip(writer.files, zip(*turns))}
+    for (name, variant, form), (file, floor) in writer.cases.items():
+        own = took[file]
+        least = sum(count * took[part] for part, count in floor.items())
+        reference = took[f"{_REFERENCE}|{variant}|{_AS_IS}"]
+        alike = took[f"{_REFERENCE}|{variant}|{form}"]
+        result = {
+            "network": name,
+            "variant": variant,
+            "form": form,
+            "runtime": runtime,
+            "cpu": tflite.processor(),
+            "cpu_ms": round(statistics.median(own), 2),
+            "over_osnet": _ratio(own, reference),
+            "over_osnet_in_this_form": _ratio(own, alike),
+            "over_itself_as_it_is": _ratio(own, took[f"{name}|{variant}|{_AS_IS}"]),
+            "floor_ms": round(statistics.median(least), 2),
+            "over_floor": _ratio(own, least),
+            "turns": len(own),
+        }
+        print(json.dumps(result), flush=True)
+
+
+def _ratio(first: np.ndarray, second: np.ndarray) -> float:
+    return round(float(np.median(first / second)), 3)
+
+
+@contextlib.contextmanager
+def _server(python: str, paths: list[str]):
+    """A process that has loaded the files; yields what asks it: None, or a turn."""
+    # Another Python must not find this one's packages.
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    process = subprocess.Popen(
+        [python, str(_SERVER), *paths],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=clean,
+    )
+    assert process.stdout is not None
+
+    def ask(request: str | None):
+        if request:
+            print(request, file=process.stdin, flush=True)
+        line = process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                f"{python} {_SERVER} ended early; is a TFLite runtime installed there?"
+            )
+        return json.loads(line)
+
+    try:
+        yield ask
+    finally:
+        process.communicate()
+
+
+if __name__ == "__main__":
+    app.run(main)
