@@ -20,7 +20,7 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "h5py keras_tuner matplotlib numpy pytest tensorflow tensorflow_addons "
+    for name in "h5py keras_tuner matplotlib numpy pytest tensorboard tensorflow tensorflow_addons "
     "tensorflow_model_optimization torch".split()
 } | {
     "PIL": "pillow",
@@ -50,6 +50,8 @@ _LAYERS = (
     *((file, _DRAWING, "numpy pillow") for file in _DRAWING),
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_DATA, (_DATA,), "numpy tensorflow"),
+    ("cdnet_tf/learn/study.py", (_LEARN,), "keras_tuner"),
+    ("cdnet_tf/learn/study_log.py", (_LEARN,), "tensorboard tensorflow"),
     ("cdnet_tf/learn/*_log.py", (_LEARN, _NN), "matplotlib numpy tensorflow"),
     (_LEARN, (_LEARN, _NN), "numpy tensorflow tensorflow_addons"),
     ("cdnet_tf/retrieval/baselines.py", (), "numpy pillow"),
