@@ -20,8 +20,8 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "h5py keras_tuner matplotlib numpy pytest tensorboard tensorflow tensorflow_addons "
-    "tensorflow_model_optimization torch".split()
+    for name in "h5py keras_tuner matplotlib numpy pytest tensorboard tensorflow "
+    "tensorflow_addons tensorflow_model_optimization torch".split()
 } | {
     "PIL": "pillow",
     "absl": "absl_py",

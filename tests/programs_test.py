@@ -16,7 +16,7 @@ from absl.testing import flagsaver
 
 from cdnet_tf import run_flags, search
 from cdnet_tf.data import pedestrians
-from cdnet_tf.nn import genotype, networks
+from cdnet_tf.nn import genotype, networks, transfer
 from tools import benchmark
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -120,7 +120,13 @@ def test_search_leaves_alpha_choices_pictures_and_weights(whole_run):
     assert (run_dir / "alpha.png").read_bytes()[:4] == b"\x89PNG"
     assert list((run_dir / "tensorboard").glob("**/events*"))
     network = networks.build(genotype.load(run_dir), (64, 32, 3), 0.25)
-    network.load_weights(run_dir / "derived.weights.h5")
+    transfer.take_weights(network, run_dir)
+    derived = tf.keras.models.load_model(run_dir / "derived.keras", compile=False)
+    images = tf.random.stateless_normal((2, 64, 32, 3), (0, 0))
+    width = derived.output_shape[1]  # of the BLNeck, the first half of an FBLNeck's
+    np.testing.assert_allclose(
+        network(images)[:, :width], derived(images), rtol=1e-4, atol=1e-5
+    )
     assert not list(run_dir.glob("*.part*"))
 
 

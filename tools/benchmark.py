@@ -395,8 +395,8 @@ def feed() -> None:
 def inference() -> None:
     """Latency of TFLite files; a program of its own, which takes the same flags."""
     program = os.path.join(os.path.dirname(__file__), "benchmark_inference.py")
-    passed = ("networks", "litert_python", "step_by_step", "steps")
-    passed += ("height", "width", "width_multiplier")
+    passed = ["networks", "litert_python", "step_by_step", "steps"]
+    passed += ["height", "width", "width_multiplier"]
     renamed = {"steps": "turns"}
     command = [sys.executable, program]
     for name in passed:

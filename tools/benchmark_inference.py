@@ -188,7 +188,8 @@ def _measure(python: str, writer: _Writer) -> None:
     took = {name: np.array(each) for name, each in zip(writer.files, zip(*turns))}
     for (name, variant, form), (file, floor) in writer.cases.items():
         own = took[file]
-        least = sum(count * took[part] for part, count in floor.items())
+        parts = [count * took[part] for part, count in floor.items()]
+        least = np.sum(parts, axis=0)
         reference = took[f"{_REFERENCE}|{variant}|{_AS_IS}"]
         alike = took[f"{_REFERENCE}|{variant}|{form}"]
         result = {
@@ -225,12 +226,13 @@ def _server(python: str, paths: list[str]):
         text=True,
         env=clean,
     )
-    assert process.stdout is not None
+    answers = process.stdout
+    assert answers is not None
 
     def ask(request: str | None):
         if request:
             print(request, file=process.stdin, flush=True)
-        line = process.stdout.readline()
+        line = answers.readline()
         if not line:
             raise RuntimeError(
                 f"{python} {_SERVER} ended early; is a TFLite runtime installed there?"
