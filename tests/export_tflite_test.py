@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
 from cdnet_tf.data import datasets, pedestrians
 from cdnet_tf.deploy import client, runners, tflite_file
@@ -195,6 +196,8 @@ def test_a_subset_holds_whole_identities(data_dir):
     [
         (["--variants=int4"], "--variants=int4"),
         (["--selective=stem", "--qat_epochs=1"], "use one of the two"),
+        (["--rewrite=stem"], "--rewrite=stem: use pool, shortcut"),
+        (["--rewrite=pool", "--qat_epochs=1"], "leave it out beside --qat_epochs"),
         ([], "--output_dir"),
     ],
 )
@@ -203,3 +206,18 @@ def test_refuses_flags_that_make_no_sense(arguments, complaint):
     flags.FLAGS(["export_tflite", "--model=x", *arguments])
     with pytest.raises(export_tflite.app.UsageError, match=complaint):
         export_tflite._check_flags()
+
+
+def test_a_rewritten_file_embeds_alike_and_says_so(data_dir, model, tmp_path):
+    arguments = [f"--model={model}", f"--data_dir={data_dir}"]
+    arguments += [f"--output_dir={tmp_path}", "--variants=int8", "--gate_images=10"]
+    arguments += ["--calibration_images=8", "--max_map_drop=100"]
+    with flagsaver.flagsaver():
+        flags.FLAGS.unparse_flags()
+        flags.FLAGS(["export_tflite", *arguments, "--rewrite=pool,shortcut"])
+        assert export_tflite.main(["export_tflite"]) == 0
+    (row,) = _rows(tmp_path).values()
+    assert row["file"] == "cdnet_int8_fast.tflite"
+    assert row["export"]["rewrite"] == ["pool", "shortcut"]
+    assert row["whole_integer"]
+    assert row["cosine_min"] > 0.95

@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from cdnet_tf.data import datasets, pipeline, preprocess
-from cdnet_tf.deploy import client, quantize, runners, tflite, tflite_file
+from cdnet_tf.deploy import client, quantize, rewrite, runners, tflite, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.retrieval import ranking
 
@@ -63,6 +63,12 @@ _QAT_EPOCHS = flags.DEFINE_integer(
     "qat_epochs", 0, "Epochs of quantisation-aware training, for integer files.", 0
 )
 _QAT_LR = flags.DEFINE_float("qat_lr", 1e-4, "Its learning rate (Adam) at the start.")
+_REWRITE = flags.DEFINE_list(
+    "rewrite",
+    [],
+    "Faster forms of the same function: `pool`, `shortcut` or both; docs/inference.md.",
+)
+_REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
 _WORST = 20  # layers listed
 _REPORT = "export_report.json"
 _EMBED_BATCH = 64
@@ -87,9 +93,10 @@ def main(argv: list[str]) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     rows: list[dict] = []
     try:
+        plain = rewrite.rewrite(network, _REWRITE.value) if _REWRITE.value else network
         for variant in _VARIANTS.value:
-            integer = variant in tflite.INTEGER_VARIANTS
-            source = trained if integer else network
+            integer = _QAT_EPOCHS.value and variant in tflite.INTEGER_VARIANTS
+            source = trained if integer else plain
             rows.append(_export(source, variant, calibration, gate, directory))
     finally:
         # Also of an export that breaks off: files are not left without their row.
@@ -109,6 +116,14 @@ def _check_flags() -> None:
         raise app.UsageError(
             "--selective keeps layers in float, --qat_epochs trains all of them for "
             "integers; use one of the two."
+        )
+    unknown = sorted(set(_REWRITE.value) - _REWRITES)
+    if unknown:
+        raise app.UsageError(f"--rewrite={','.join(unknown)}: use pool, shortcut.")
+    if _REWRITE.value and (_QAT_EPOCHS.value or _SELECTIVE.value):
+        raise app.UsageError(
+            "--rewrite gives layers other names and joins ranges; leave it out beside "
+            "--qat_epochs and --selective."
         )
     if not (_OUTPUT_DIR.value or _DEBUG_LAYERS.value):
         raise app.UsageError("Name an --output_dir.")
@@ -333,6 +348,7 @@ def _examine(path, variant: str, kept, gate: Gate, row: dict) -> str | None:
 
 def _file_name(network: tf.keras.Model, variant: str) -> str:
     parts = [network.name, variant]
+    parts += ["fast"] if _REWRITE.value else []
     if variant in tflite.INTEGER_VARIANTS:
         parts += ["qat"] if _QAT_EPOCHS.value else []
         parts += ["selective"] if _SELECTIVE.value else []
@@ -366,6 +382,7 @@ def _write_report(directory: pathlib.Path, rows: list[dict], data) -> None:
         "max_map_drop": _MAX_MAP_DROP.value,
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
+        "rewrite": _REWRITE.value,
         "provenance": run_flags.provenance(data),
     }
     passed = [{**row, "export": settings} for row in rows if not row["failure"]]
