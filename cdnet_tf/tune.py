@@ -17,7 +17,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -237,18 +236,7 @@ def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
         ).returncode
     if status:
         text = (folder / f"{program}.log").read_text(errors="replace")
-        raise kt.errors.FailedTrialError(reason(status, text))
-
-
-def reason(status: int, log: str) -> str:
-    """Why a program ended, from its exit status and its log: the last error named."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        memory = ", as when memory runs out" if name == "SIGKILL" else ""
-        return f"killed by {name}{memory}"
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (errors or lines or [f"exit status {status}"])[-1]
+        raise kt.errors.FailedTrialError(study_log.reason(status, text))
 
 
 def _write_results(directory: pathlib.Path, recipe: list[str], trials) -> list:

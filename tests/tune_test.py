@@ -11,7 +11,6 @@ import sys
 import numpy as np
 import pytest
 
-from cdnet_tf import tune
 from cdnet_tf.data import datasets, holdout, pedestrians
 from cdnet_tf.learn import study_log
 from cdnet_tf.nn import genotype
@@ -112,7 +111,7 @@ def test_unknown_flag_stops_the_study_before_its_first_trial(folder):
     ],
 )
 def test_reason(status, log, expected):
-    assert tune.reason(status, log).startswith(expected)
+    assert study_log.reason(status, log).startswith(expected)
 
 
 def test_table_ranks_and_gives_reasons():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import pathlib
+import re
+import signal
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -99,3 +101,14 @@ def _typed(flags: dict[str, str]) -> dict[str, float | str]:
 
 def _flag_names(outcomes: Sequence[Outcome]) -> list[str]:
     return list(dict.fromkeys(name for each in outcomes for name in each.flags))
+
+
+def reason(status: int, log: str) -> str:
+    """Why a program ended, from its exit status and its log: the last error named."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        memory = ", as when memory runs out" if name == "SIGKILL" else ""
+        return f"killed by {name}{memory}"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return (errors or lines or [f"exit status {status}"])[-1]
