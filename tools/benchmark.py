@@ -4,6 +4,7 @@
   python tools/benchmark.py search                 # a process per space and k
   python tools/benchmark.py search --reference=FILE.py    # paired with another step
   python tools/benchmark.py train                  # a step against its floor
+  python tools/benchmark.py rank                   # Market-1501's size, and re-ranking
   python tools/benchmark.py input --data_dir=DIR   # batches per second
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 import types
+from collections.abc import Callable
 
 from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
@@ -35,6 +37,7 @@ from absl import app, flags
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import bilevel, optimizers, training
 from cdnet_tf.nn import branches, counting, genotype, networks, supernet
+from cdnet_tf.retrieval import ranking, reranking
 
 _NETWORKS = flags.DEFINE_list("networks", list(networks.NAMES), "Of `size`.")
 _SPACES = flags.DEFINE_list("spaces", ["cs", "cds"], "Of `search`.")
@@ -66,6 +69,7 @@ def main(argv: list[str]) -> None:
         "size": size,
         "search": search,
         "train": train,
+        "rank": rank,
         "input": feed,
         "profile": profile,
         "inference": inference,
@@ -333,6 +337,38 @@ def _convolution(batch: int, height: int, width: int, channels: int):
 
     run()
     return lambda: float(run()), 10 * batch * height * width * channels**2
+
+
+def rank() -> None:
+    """Ranking and re-ranking of Market-1501's size: 3,368 x 15,913, 768 dimensions."""
+    draw = np.random.default_rng(0)
+    people = draw.standard_normal((1501, 768), np.float32)
+    splits = {}
+    for name, count in (("query", 3368), ("gallery", 15913)):
+        identities = draw.integers(1, 1501, count)
+        noise = draw.standard_normal((count, 768), np.float32)
+        labels = types.SimpleNamespace(
+            identities=identities, cameras=draw.integers(1, 7, count)
+        )
+        splits[name] = people[identities] + 3 * noise, labels
+    everything = *splits["query"], *splits["gallery"]
+    kinds: dict[str, Callable[..., ranking.Scores]] = {
+        "rank": ranking.evaluate,
+        "re-rank": reranking.evaluate,
+    }
+    for name, evaluate in kinds.items():
+        took = []
+        for _ in range(3):
+            began = time.perf_counter()
+            scores = evaluate(*everything)
+            took.append(time.perf_counter() - began)
+        _emit(
+            what=name,
+            seconds=round(statistics.median(took), 2),
+            mean_ap=round(scores.mean_ap, 4),
+            peak_mb_of_the_process=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            // 1024,
+        )
 
 
 def profile() -> None:
