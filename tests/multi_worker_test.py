@@ -1,6 +1,5 @@
 """Several workers over loopback equal one process; what keeps wrong set-ups out."""
 
-import csv
 import json
 import os
 import pathlib
