@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
         model = _model(batches)
         if _INIT_FROM.value and not first_epoch:
             _take_weights(model, run_dir)
-    with cluster.guarded(strategy):
+    with cluster.guarded(strategy), run_flags.unrewritten():
         _fit(model, batches, first_epoch, run_dir, strategy)
         model = _local_copy(model, strategy)
     if cluster.place(strategy)[0] == 0:

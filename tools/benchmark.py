@@ -16,6 +16,7 @@ machine absolute times mean little.
 from __future__ import annotations
 
 import collections
+import contextlib
 import glob
 import json
 import os
@@ -50,6 +51,11 @@ _LITERT_PYTHON = flags.DEFINE_string(
 )
 _STEP_BY_STEP = flags.DEFINE_bool(
     "step_by_step", False, "Of `inference`: time each step of the rewrite alone, too."
+)
+_REWRITTEN = flags.DEFINE_bool(
+    "rewritten",
+    False,
+    "Of `search`: pair CDS top-2 with itself, rewritten by grappler.",
 )
 _REFERENCE = flags.DEFINE_string(
     "reference",
@@ -101,6 +107,9 @@ def search() -> None:
     """Start-up and step times of the search, a fresh process each."""
     if _REFERENCE.value:
         _compare({**_TOP_2, "reference": _REFERENCE.value}, _TOP_2, "same choices")
+        return
+    if _REWRITTEN.value:
+        _compare({**_TOP_2, "rewritten": True}, _TOP_2, "rewriting")
         return
     for space in _SPACES.value:
         for k in _KS.value:
@@ -168,6 +177,12 @@ class _Server:
 
 def serve(options: dict) -> None:
     """The measured process: builds a step, then answers requests on stdin."""
+    rewritten = options.pop("rewritten", "reference" in options)
+    with contextlib.nullcontext() if rewritten else run_flags.unrewritten():
+        _serve(options)
+
+
+def _serve(options: dict) -> None:
     started = run_flags.LAUNCHED
     imported = time.perf_counter()
     make = _reference_step if "reference" in options else _our_step
@@ -283,6 +298,7 @@ def _reference_step(reference: str, space: str, k: int):
     return set_alpha, step, lambda: both_passes.get_concrete_function(x, y)
 
 
+@run_flags.unrewritten()
 def train() -> None:
     """CDNet's training step at 256x128, and how long its convolutions alone must take.
 
@@ -371,6 +387,7 @@ def rank() -> None:
         )
 
 
+@run_flags.unrewritten()
 def profile() -> None:
     """Time in each kind of op of a CDS top-2 step, summed over threads."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
