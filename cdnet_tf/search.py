@@ -99,6 +99,11 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
         run_flags.SEED.value,
     )
     epochs, steps = run_flags.EPOCHS.value, batches.steps_per_epoch
+    if _EXPLORATION.value == "uniform_warmup" and _WARMUP_EPOCHS.value >= epochs:
+        raise ValueError(
+            f"warmup_epochs={_WARMUP_EPOCHS.value} leaves alpha none of epochs="
+            f"{epochs} to learn in; lower it, or choose another --exploration."
+        )
     exploration = bilevel.Exploration(
         _EXPLORATION.value,
         total_steps=epochs * steps,

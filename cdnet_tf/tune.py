@@ -178,16 +178,11 @@ def _tuned(trial, recipe: list[str]) -> dict[str, str]:
     """The flags that a trial adds to the recipe."""
     values, epochs = study.drawn_values(trial)
     tuned = spaces.as_flags(values)
-    said = {_name(each): each.partition("=")[2] for each in recipe} | tuned
-    whole = run_flags.EPOCHS.value
     if epochs:
         tuned["epochs"] = str(epochs)
-    steps = _TARGET.value == "search" or said.get("schedule") in (None, "multi_step")
-    if steps and (epochs or "schedule" in tuned):
-        given = said.get(spaces.milestones_flag(_TARGET.value), "")
-        numbers = [int(each) for each in given.split(",") if each]
-        tuned |= spaces.milestones(_TARGET.value, epochs or whole, numbers, whole)
-    return tuned
+    said = {_name(each): each.partition("=")[2] for each in recipe}
+    whole = run_flags.EPOCHS.value
+    return tuned | spaces.in_epochs(_TARGET.value, said, tuned, whole)
 
 
 def _arguments(tuned: dict[str, str]) -> list[str]:
@@ -246,8 +241,7 @@ def _write_results(directory: pathlib.Path, recipe: list[str], trials) -> list:
     study_log.write_hparams(directory / "tensorboard", outcomes)
     done = [each for each in study_log.ranked(outcomes) if each.mean_ap is not None]
     if done:
-        text = _best(directory, recipe, done[0])
-        run_flags.write_text(directory / "best.cfg", text)
+        _write_best(directory, recipe, done[0])
     return outcomes
 
 
@@ -266,25 +260,30 @@ def _outcome(directory: pathlib.Path, recipe, trial) -> study_log.Outcome:
     )
 
 
-def _best(directory: pathlib.Path, recipe: list[str], best) -> str:
-    """The best trial as a flag file that repeats it."""
-    file, program = directory / "best.cfg", _TARGET.value
-    return "\n".join(
-        [
-            f"# The best of a study: trial {best.trial}, mAP {best.mean_ap:.4f} on",
-            "# identities held out of the training split. This repeats it:",
-            "#",
-            f"#   python -m cdnet_tf.{program} --flagfile={file}",
-            "#",
-            "# To use everybody, and evaluate on the test images, add",
-            "#   --holdout_identities=0 --run_dir=ANOTHER",
-            *recipe,
-            "# Tuned:",
-            *_arguments(best.flags),
-            f"--run_dir={directory / 'best'}",
-            "",
-        ]
-    )
+def _write_best(directory: pathlib.Path, recipe: list[str], best) -> None:
+    """Writes the best trial as a flag file that repeats it; of a search, as two."""
+    programs = {"best": _TARGET.value}
+    lines = {"best": [*recipe, "# Tuned:", *_arguments(best.flags)]}
+    if _TARGET.value == "search":
+        programs["best_train"] = "train"
+        found = f"--genotype={directory / 'best'}"
+        lines["best_train"] = [*_retraining(recipe), found]
+    commands = [
+        f"#   python -m cdnet_tf.{program} --flagfile={directory / name}.cfg"
+        for name, program in programs.items()
+    ]
+    head = [
+        f"# The best of a study: trial {best.trial}, mAP {best.mean_ap:.4f} on",
+        "# identities held out of the training split. This repeats it:",
+        "#",
+        *commands,
+        "#",
+        "# To use everybody, and evaluate on the test images, add",
+        "#   --holdout_identities=0 --run_dir=ANOTHER",
+    ]
+    for name, own in lines.items():
+        whole = [*head, *own, f"--run_dir={directory / name}", ""]
+        run_flags.write_text(directory / f"{name}.cfg", "\n".join(whole))
 
 
 if __name__ == "__main__":

@@ -65,19 +65,46 @@ def test_values_become_flags():
     }
 
 
+_STEPS, _COSINE = {"schedule": "multi_step"}, {"schedule": "cosine"}
+_WARMUP = {"exploration": "uniform_warmup"}
+
+
 @pytest.mark.parametrize(
-    "program, epochs, given, expected",
+    "program, said, drawn, expected",
     [
         # The paper's own run, and one of a tenth: 15, 22.5 and 30.
-        ("train", 350, {}, {"milestones": "150,225,300"}),
-        ("train", 35, {}, {"milestones": "15,23,30"}),
-        ("search", 24, {}, {"alpha_milestones": "8,16"}),
-        ("train", 10, {"given": [40], "of": 50}, {"milestones": "8"}),
-        ("train", 1, {}, {"milestones": "1,1,1"}),
+        ("train", {}, {"epochs": "350"}, {"milestones": "150,225,300"}),
+        ("train", {}, {"epochs": "35"}, {"milestones": "15,23,30"}),
+        ("train", {}, {"epochs": "1"}, {"milestones": "1,1,1"}),
+        ("search", {}, {"epochs": "24"}, {"alpha_milestones": "8,16"}),
+        # The recipe's: 40 of 50 epochs.
+        ("train", {"milestones": "40"}, {"epochs": "10"}, {"milestones": "8"}),
+        ("train", {"milestones": "40"}, _STEPS, {"milestones": "40"}),
+        ("train", {"milestones": ""}, {"epochs": "10"}, {}),
+        # Where they do not count, or the trial is as long as the recipe.
+        ("train", _COSINE, {"epochs": "10"}, {}),
+        ("train", _STEPS, _COSINE, {}),
+        ("train", {"milestones": "40"}, {"lr": "1"}, {}),
+        # Warm-ups.
+        (
+            "train",
+            {"lr_warmup_epochs": "5", **_COSINE},
+            {"epochs": "20"},
+            {"lr_warmup_epochs": "2"},
+        ),
+        ("search", {}, _WARMUP, {"warmup_epochs": "4"}),
+        ("search", {"warmup_epochs": "30"}, _WARMUP, {"warmup_epochs": "30"}),
+        (
+            "search",
+            {"warmup_epochs": "49", "alpha_milestones": "", **_WARMUP},
+            {"epochs": "2"},
+            {"warmup_epochs": "1"},
+        ),
+        ("search", _WARMUP, {"exploration": "gumbel"}, {}),
     ],
 )
-def test_milestones_keep_their_share(program, epochs, given, expected):
-    assert space.milestones(program, epochs, **given) == expected
+def test_what_counts_epochs_keeps_its_share(program, said, drawn, expected):
+    assert space.in_epochs(program, said, drawn, whole=50) == expected
 
 
 def test_corners_are_both_ends_and_every_choice():

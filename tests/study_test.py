@@ -1,19 +1,12 @@
-"""Studies of a function that takes no time: failing, killed, and on many machines."""
+"""Studies of a function that takes no time: failing, killed, and going on."""
 
 from __future__ import annotations
-
-import json
-import pathlib
-import socket
-import subprocess
-import sys
 
 import keras_tuner as kt
 import pytest
 
 from cdnet_tf.learn import space, study
 
-_ROOT = pathlib.Path(__file__).parent.parent
 _SPACE: space.Space = {
     "lr": space.Interval(0.01, 1.0, log=True),
     "schedule": space.Choice(("a", "b")),
@@ -114,67 +107,3 @@ def test_idle_workers_wait_for_trials_that_may_be_lost(tmp_path, monkeypatch):
     now[0] = 19.5
     assert oracle.create_trial("b").trial_id == lent.trial_id
     assert not oracle.is_over()
-
-
-# One import for three processes: it takes longer than they do. The first worker dies in
-# its first trial.
-_MACHINES = """
-import os, signal, sys, time
-from cdnet_tf.learn import space, study
-port, folder = sys.argv[1:]
-domains = {"lr": space.Interval(0.01, 1.0)}
-
-def score(trial):
-    if os.environ["KERASTUNER_TUNER_ID"] == "mortal":
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.6)
-    return trial.hyperparameters["lr"]
-
-def work(name):
-    os.environ["KERASTUNER_TUNER_ID"] = name
-    os.environ["KERASTUNER_ORACLE_IP"] = "127.0.0.1"
-    os.environ["KERASTUNER_ORACLE_PORT"] = port
-    oracle = study.make_oracle(
-        "random", domains, trials=3, epochs=1, seed=0, lease_s=2.0)
-    study.Study(oracle, score, folder).search()
-    if name == "chief":
-        for key in sorted(oracle.trials):
-            trial = oracle.trials[key]
-            print("trial", key, trial.status, trial.score, flush=True)
-
-children = {}
-for name in ("chief", "mortal", "worker"):
-    pid = os.fork()
-    if not pid:
-        work(name)
-        sys.stdout.flush()
-        os._exit(0)
-    children[pid] = name
-    if name == "mortal":
-        continue
-for _ in children:
-    pid, status = os.wait()
-    print("end", children[pid], os.waitstatus_to_exitcode(status), flush=True)
-"""
-
-
-def test_chief_and_two_workers_one_of_them_killed(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    done = subprocess.run(
-        [sys.executable, "-c", _MACHINES, port, str(tmp_path)],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    lines = done.stdout.splitlines()
-    ends = {line.split()[1]: int(line.split()[2]) for line in lines if "end " in line}
-    assert ends == {"chief": 0, "mortal": -9, "worker": 0}, done.stdout + done.stderr
-    trials = [line.split() for line in lines if line.startswith("trial ")]
-    assert [t[1:3] for t in trials] == [[str(i), "COMPLETED"] for i in range(3)]
-    assert "Worker mortal is lost" in done.stdout
-    for trial in trials:
-        file = tmp_path / "state" / f"trial_{trial[1]}" / "trial.json"
-        assert json.loads(file.read_text())["score"] == float(trial[3])

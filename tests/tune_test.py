@@ -1,10 +1,14 @@
-"""The real tuning program: two trials of a second's training, and the best repeated."""
+"""The real tuning program on small trainings and a search, and the best repeated."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import pathlib
+import re
+import signal
+import socket
 import subprocess
 import sys
 
@@ -29,53 +33,98 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _run(program, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"cdnet_tf.{program}", *map(str, arguments)],
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-    )
+_SIZE = {"height": 64, "width": 32, "width_multiplier": 0.25, "batch_size": 8}
 
 
-def _tune(folder, *more):
-    sizes = ["--height=64", "--width=32", "--width_multiplier=0.25", "--batch_size=8"]
-    return _run(
-        "tune",
-        *sizes,
-        f"--data_dir={folder / 'data'}",
-        f"--genotype={folder / 'shallow.json'}",
-        "--epochs=1",
-        "--trials=2",
-        "--holdout_identities=3",
-        "--range=p_x_k=2x4",
-        *more,
-    )
+def _command(program, **options):
+    options = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", f"cdnet_tf.{program}", *options]
 
 
-@pytest.fixture(scope="module")
-def whole(folder):
-    done = _tune(folder, f"--run_dir={folder / 'study'}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def _run(program, **options):
+    command = _command(program, **options)
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+
+
+def _tuning(folder, study, **more):
+    """The options of a study, with three people held out."""
+    options = {**_SIZE, "data_dir": folder / "data", "run_dir": folder / study}
+    return {**options, "epochs": 1, "holdout_identities": 3, **more}
+
+
+def _tuning_of_train(folder, study, **more):
+    """Its batches are of 2 people, of whom there are only 5."""
+    more = {"genotype": folder / "shallow.json", "range": "p_x_k=2x4", **more}
+    return _tuning(folder, study, **more)
 
 
 def _score(run):
     return json.loads((run / "evaluation.json").read_text())["scores"]["mean_ap"]
 
 
-def test_best_cfg_repeats_the_best_trial(whole, folder):
-    study = folder / "study"
+def _rows(study):
     with open(study / "trials.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["COMPLETED"] * 2
+        return list(csv.DictReader(file))
+
+
+def _lines(recipe):
+    """Of a flag file, without remarks and the folder of the results."""
+    lines = recipe.read_text().splitlines()
+    return [each for each in lines if not each.startswith(("#", "--run_dir="))]
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """A study of a chief and two workers, one of them killed in its first trial.
+
+    Returns:
+      What the chief printed, and the number of the trial that was lost.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    oracle = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    options = _tuning_of_train(folder, "study", trials=3, worker_timeout=2)
+    chief, mortal, worker = (
+        subprocess.Popen(
+            _command("tune", **options),
+            cwd=_ROOT,
+            env={**os.environ, **oracle, "KERASTUNER_TUNER_ID": name},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("chief", "mortal", "worker")
+    )
+    for line in mortal.stdout:
+        lost = re.match(r"Trial (\d+): --", line)
+        if lost:
+            mortal.kill()
+            break
+    printed = [process.communicate(timeout=300)[0] for process in (chief, worker)]
+    assert (chief.returncode, worker.returncode) == (0, 0), printed
+    assert mortal.wait() == -signal.SIGKILL
+    assert "Worker mortal is lost" in printed[0]
+    return printed[0], lost[1]
+
+
+def test_every_trial_has_a_score(whole, folder):
+    study = folder / "study"
+    rows = _rows(study)
+    assert [row["trial"] for row in rows] == ["0", "1", "2"] and whole[1] in "012"
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 3
     scores = [_score(study / "trials" / row["trial"] / "train") for row in rows]
     assert [float(row["mean_ap"]) for row in rows] == scores
-    done = _run("train", f"--flagfile={study / 'best.cfg'}")
+    best_row = whole[0].split("\n\n")[-2].splitlines()[1]
+    assert f"{max(scores):.1%}" in best_row
+    assert len(list((study / "tensorboard").glob("trial_*/events*"))) == 3
+
+
+def test_best_cfg_repeats_the_best_trial(whole, folder):
+    study = folder / "study"
+    done = _run("train", flagfile=study / "best.cfg")
     assert done.returncode == 0, done.stderr
-    assert _score(study / "best") == max(scores)
-    assert f"{max(scores):.1%}" in whole.split("\n\n")[-2].splitlines()[1]
-    assert len(list((study / "tensorboard").glob("trial_*/events*"))) == 2
+    assert _score(study / "best") == max(float(r["mean_ap"]) for r in _rows(study))
     # Nobody was trained on and tested on, and no test image was looked at.
     record = json.loads((study / "study.json").read_text())
     data = datasets.read("market1501", str(folder / "data"))
@@ -87,8 +136,34 @@ def test_best_cfg_repeats_the_best_trial(whole, folder):
     assert counts["query"]["identities"] == counts["gallery"]["identities"] == 3
 
 
+def test_search_is_scored_by_what_it_finds(folder):
+    """Of hyperband's first two trials, of one epoch of three."""
+    (folder / "retrain.cfg").write_text("--epochs=1\n--batch_size=8\n--lr=0.01\n")
+    options = {"target": "search", "space": "cs", "epochs": 3, "tuner": "hyperband"}
+    options |= {"trials": 1, "retraining": folder / "retrain.cfg"}
+    done = _run("tune", **_tuning(folder, "searches", **options))
+    assert done.returncode == 0, done.stdout + done.stderr
+    study = folder / "searches"
+    (row,) = _rows(study)
+    trial = study / "trials" / "0"
+    assert float(row["mean_ap"]) == _score(trial / "train")
+    assert row["epochs"] == "1" and row["alpha_milestones"] == "1,1"
+    assert {"alpha_lr", "exploration", "top_k"} <= set(row)
+    found = genotype.load(str(trial / "search"))
+    trained = json.loads((trial / "train" / "run.json").read_text())["flags"]
+    assert trained["genotype"] == str(trial / "search") and len(found.layers) == 6
+    assert trained["holdout_identities"] == 3
+    # The flag files of the trial and of its repetition say the same.
+    drawn = [each for each in _lines(study / "best.cfg") if each != "# Tuned:"]
+    assert drawn == _lines(trial / "search.cfg")
+    repeated = _lines(study / "best_train.cfg")
+    assert repeated[:-1] == _lines(trial / "train.cfg")[:-1]
+    assert repeated[-1] == f"--genotype={study / 'best'}"
+
+
 def test_unknown_flag_stops_the_study_before_its_first_trial(folder):
-    done = _tune(folder, f"--run_dir={folder / 'typo'}", "--range=learn_rate=0:1")
+    options = _tuning_of_train(folder, "typo", range="learn_rate=0:1")
+    done = _run("tune", **options)
     assert done.returncode == 1
     assert "does not take these flags" in done.stderr
     assert "learn_rate" in done.stderr

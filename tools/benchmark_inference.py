@@ -35,7 +35,7 @@ _NETWORKS = flags.DEFINE_list(
     "networks", ["cdnet", "cnet", "osnet", "mobilenet_v2"], "To time beside OSNet."
 )
 _VARIANTS = flags.DEFINE_list("variants", ["float32", "int8"], "Kinds of file.")
-_TURNS = flags.DEFINE_integer("turns", 40, "Timed runs of every file.", 3)
+_STEPS = flags.DEFINE_integer("steps", 40, "Timed runs of every file.", 3)
 _STEP_BY_STEP = flags.DEFINE_bool(
     "step_by_step", False, "Time each step of the rewrite alone, too."
 )
@@ -184,7 +184,7 @@ def _measure(python: str, writer: _Writer) -> None:
     """Runs every file in turn, and emits a line for each network."""
     with _server(python, list(writer.files.values())) as ask:
         runtime = ask(None)
-        turns = [ask("turn") for _ in range(_TURNS.value + 2)][2:]
+        turns = [ask("turn") for _ in range(_STEPS.value + 2)][2:]
     took = {name: np.array(each) for name, each in zip(writer.files, zip(*turns))}
     for (name, variant, form), (file, floor) in writer.cases.items():
         own = took[file]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Union
 
 
@@ -54,10 +54,37 @@ SEARCH: Space = {
 }
 SPACES = {"train": TRAIN, "search": SEARCH}
 
-# The flag of a program that names epochs, and the paper's: these of so many.
-_MILESTONES = {
-    "train": ("milestones", (150, 225, 300), 350),
-    "search": ("alpha_milestones", (80, 160), 240),
+
+@dataclasses.dataclass(frozen=True)
+class _Epochs:
+    """A flag that counts epochs.
+
+    Attributes:
+      paper: its numbers in the paper's recipe, of `whole` epochs; () without it.
+      least: for a milestone 1, because 0 would lower the first rate of all.
+      only: if it does not always count, the flag with which it does, that flag's value
+        then, and its default.
+    """
+
+    paper: tuple[int, ...] = ()
+    whole: int = 1
+    least: int = 0
+    only: tuple[str, str, str] = ("", "", "")
+
+
+_EPOCHS = {
+    "train": {
+        "milestones": _Epochs(
+            (150, 225, 300), 350, 1, ("schedule", "multi_step", "multi_step")
+        ),
+        "lr_warmup_epochs": _Epochs(),
+    },
+    "search": {
+        "alpha_milestones": _Epochs((80, 160), 240, 1),
+        "warmup_epochs": _Epochs(
+            (20,), 240, 0, ("exploration", "uniform_warmup", "none")
+        ),
+    },
 }
 _REMEDY = "write name=low:high, name=low:high:log or name=a,b,c (name= leaves it out)."
 
@@ -131,27 +158,37 @@ def as_flags(values: Mapping[str, float | str]) -> dict[str, str]:
     return texts
 
 
-def milestones(
-    program: str, epochs: int, given: Sequence[int] = (), of: int = 0
+def in_epochs(
+    program: str, said: Mapping[str, str], drawn: Mapping[str, str], whole: int
 ) -> dict[str, str]:
-    """Where the rate falls in a run of another length: at the same shares of it.
+    """Flags that count epochs, for a trial: at the same shares of its epochs.
+
+    Those of the recipe or, where it names none, the paper's. A trial needs them that
+    has epochs of its own, or drew the schedule or exploration that they belong to.
 
     Args:
       program: `train` or `search`.
-      epochs: of the run.
-      given: milestones of the recipe; without them the paper's.
-      of: epochs of the recipe, if milestones are given.
+      said: flags of the recipe.
+      drawn: flags of the trial.
+      whole: epochs of the recipe.
     """
-    name, paper, whole = _MILESTONES[program]
-    epochs_then = [(each, of) for each in given] or [(each, whole) for each in paper]
-    shares = [each * epochs / then for each, then in epochs_then]
-    # Not at 0, which would lower the first rate of all.
-    return {name: ",".join(str(max(1, int(share + 0.5))) for share in shares)}
-
-
-def milestones_flag(program: str) -> str:
-    """The name of the flag that `milestones` writes."""
-    return _MILESTONES[program][0]
+    trial, texts = {**said, **drawn}, {}
+    epochs = int(drawn.get("epochs", whole))
+    for name, flag in _EPOCHS[program].items():
+        switch, value, default = flag.only
+        needed = "epochs" in drawn or switch in drawn
+        if not needed or trial.get(switch, default) != value:
+            continue
+        numbers, of = flag.paper, flag.whole
+        if name in trial:
+            numbers, of = tuple(map(int, filter(None, trial[name].split(",")))), whole
+        # After a warm-up an epoch must be left.
+        most = epochs if flag.least else epochs - 1
+        scaled = (int(each * epochs / of + 0.5) for each in numbers)
+        if numbers:
+            kept = (str(min(max(each, flag.least), most)) for each in scaled)
+            texts[name] = ",".join(kept)
+    return texts
 
 
 def corners(space: Space) -> list[str]:
