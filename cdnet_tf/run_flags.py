@@ -256,7 +256,8 @@ def open_run(data: Data, own_copy: bool = False) -> pathlib.Path:
       own_copy: leave it as it is, and open a copy.
 
     Raises:
-      ValueError: if a flag or the data differ from the run that is to go on.
+      ValueError: if a flag or the data differ from the run that is to go on. One that
+        ended within its first epoch begins anew, and may have others.
       OSError: if the directory cannot be written.
     """
     directory = pathlib.Path(RUN_DIR.value)
@@ -264,7 +265,7 @@ def open_run(data: Data, own_copy: bool = False) -> pathlib.Path:
         directory = cluster.own_folder(directory)
     record = directory / "run.json"
     now = {"flags": _flag_values(), "data": data.counts()}
-    if record.exists():
+    if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
         _check_same(json.loads(record.read_text()), now, record)
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from cdnet_tf import run_flags, search
-from cdnet_tf.data import pedestrians
+from cdnet_tf.data import datasets, pedestrians
 from cdnet_tf.nn import genotype, networks, transfer
 from tools import benchmark
 
@@ -212,12 +212,24 @@ def test_full_disk_fails_before_training(tmp_path, monkeypatch):
         ({"height": 60}, "Input 60x32 is not divisible by 16"),
         ({"top_k": 7}, "top_k=7 is out of range"),
         ({"batch_size": 64}, "8 identities"),
+        (
+            {"exploration": "uniform_warmup", "warmup_epochs": 3},
+            "warmup_epochs=3 leaves alpha none of epochs=3",
+        ),
     ],
 )
 def test_bad_flags_are_named(data_dir, tmp_path, change, message):
     _parse(*_arguments(data_dir, tmp_path / "run", **change))
     with pytest.raises(ValueError, match=message):
         search.main(["search"])
+
+
+def test_bad_flag_may_be_put_right_in_the_same_run_dir(data_dir, tmp_path):
+    data = datasets.read("market1501", str(data_dir))
+    for top_k in (7, 2):
+        _parse(*_arguments(data_dir, tmp_path / "run", top_k=top_k))
+        record = run_flags.open_run(data) / "run.json"
+        assert json.loads(record.read_text())["flags"]["top_k"] == str(top_k)
 
 
 @pytest.mark.parametrize("name", ["cs", "cds"])
