@@ -30,7 +30,7 @@ def fold(network: tf.keras.Model) -> tf.keras.Model:
     tensors = {id(t): tf.keras.Input(t.shape[1:], name=t.name) for t in network.inputs}
     inputs = list(tensors.values())
     copies: dict[str, layers.Layer] = {}
-    for node in _nodes(network):
+    for node in nodes(network):
         given = [tensors[id(tensor)] for tensor in node.keras_inputs]
         result = given[0] if len(given) == 1 else given
         if id(node) not in absorbed:
@@ -46,17 +46,17 @@ def fold(network: tf.keras.Model) -> tf.keras.Model:
     return folded
 
 
-def _nodes(network: tf.keras.Model) -> list:
+def nodes(network: tf.keras.Model) -> list:
     """Every call of every layer but the inputs, in an order in which it can run."""
     depths = sorted(network._nodes_by_depth.items(), reverse=True)
-    return [node for _, nodes in depths for node in nodes if node.keras_inputs]
+    return [node for _, level in depths for node in level if node.keras_inputs]
 
 
 def _tails(network: tf.keras.Model) -> dict[str, list]:
     """Convolution's name -> the calls of normalisation and ReLUs that go into it."""
     calls: dict[str, list] = {}
     readers: dict[int, list] = {}
-    for node in _nodes(network):
+    for node in nodes(network):
         if _linear_convolution(node.layer):
             calls.setdefault(node.layer.name, []).append(node)
         for tensor in node.keras_inputs:

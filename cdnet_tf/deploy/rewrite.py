@@ -128,17 +128,14 @@ def _rebuilt(network: tf.keras.Model, plan: _Plan) -> tf.keras.Model:
     image = tf.keras.Input(network.input_shape[1:], name=network.input.name)
     tensors = {id(network.input): image}
     rows: _Plan = {}
-    for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True):
-        for node in nodes:
-            if not node.keras_inputs:
-                continue
-            given = [tensors[id(tensor)] for tensor in node.keras_inputs]
-            result = given[0] if len(given) == 1 else given
-            if node.layer.name not in rows:
-                rows[node.layer.name] = plan.get(node.layer.name, _same(node.layer))
-            for layer, _ in rows[node.layer.name]:
-                result = layer(result)
-            tensors[id(node.outputs)] = result
+    for node in folding.nodes(network):
+        given = [tensors[id(tensor)] for tensor in node.keras_inputs]
+        result = given[0] if len(given) == 1 else given
+        if node.layer.name not in rows:
+            rows[node.layer.name] = plan.get(node.layer.name, _same(node.layer))
+        for layer, _ in rows[node.layer.name]:
+            result = layer(result)
+        tensors[id(node.outputs)] = result
     copy = tf.keras.Model(image, tensors[id(network.output)], name=network.name)
     for layer, weights in (pair for row in rows.values() for pair in row):
         layer.set_weights(weights)
