@@ -12,7 +12,7 @@ import os
 import pathlib
 import time
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -73,9 +73,9 @@ def main(argv: list[str]) -> int:
         **found,
         "flip": _FLIP.value,
         "model": _describe(runner),
-        "provenance": run_flags.provenance(data),
+        "provenance": runs.provenance(data),
     }
-    run_flags.write_text(directory / "evaluation.json", json.dumps(record, indent=1))
+    runs.write_text(directory / "evaluation.json", json.dumps(record, indent=1))
     print(f"Written to {directory}.")
     return 0
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pathlib
-import platform
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from typing import Any, Union
 
 LAUNCHED = time.perf_counter()
@@ -29,7 +23,7 @@ from cdnet_tf.data import (  # noqa: E402
     holdout,
     pedestrians,
 )
-from cdnet_tf.learn import callbacks, cluster  # noqa: E402
+from cdnet_tf.learn import cluster  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
     "dataset",
@@ -98,9 +92,6 @@ Data = Union[datasets.ReidDataset, classification.ClassificationDataset]
 
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "run_dir")
-
-
-_RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
 
 
 def set_up() -> tf.distribute.Strategy:
@@ -248,77 +239,7 @@ def batch_options(first_epoch: int) -> dict[str, Any]:
     }
 
 
-def open_run(data: Data, own_copy: bool = False) -> pathlib.Path:
-    """Makes or reopens the run directory, whose `run.json` holds flags and counts.
-
-    Args:
-      data: the data set read.
-      own_copy: leave it as it is, and open a copy.
-
-    Raises:
-      ValueError: if a flag or the data differ from the run that is to go on. One that
-        ended within its first epoch begins anew, and may have others.
-      OSError: if the directory cannot be written.
-    """
-    directory = pathlib.Path(RUN_DIR.value)
-    if own_copy:
-        directory = cluster.own_folder(directory)
-    record = directory / "run.json"
-    now = {"flags": _flag_values(), "data": data.counts()}
-    if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
-        _check_same(json.loads(record.read_text()), now, record)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_text(record, json.dumps(now, indent=1))
-    except OSError as error:
-        raise OSError(
-            f"run_dir={directory} cannot be written ({error}); choose another."
-        ) from error
-    return directory
-
-
-def join_run(strategy: tf.distribute.Strategy, data: Data) -> pathlib.Path:
-    """`open_run` for each of the machines that train together.
-
-    All must be about to do the same; then the chief has the run directory, and every
-    other worker a copy, to keep files in that nobody reads.
-
-    Raises:
-      ValueError, OSError: as `open_run`, or if a worker differs from the chief.
-    """
-    worker, workers = cluster.place(strategy)
-    if workers > 1:
-        checkpoint = pathlib.Path(RUN_DIR.value) / "checkpoint"
-        facts = {f"--{name}": value for name, value in _flag_values().items()}
-        facts |= {f"{part} data": count for part, count in data.counts().items()}
-        facts["last checkpoint's epoch"] = callbacks.last_epoch(checkpoint)
-        cluster.agree(strategy, facts)
-    return open_run(data, own_copy=worker > 0)
-
-
-def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
-    """Raises OSError where the disk has no room for a run's files."""
-    free = shutil.disk_usage(directory).free
-    if free < needed_bytes:
-        raise OSError(
-            f"run_dir={directory} has {free / 1e6:.0f} MB free, and the run needs "
-            f"{needed_bytes / 1e6:.0f} MB; free some or choose another --run_dir."
-        )
-
-
-def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:
-    for group in ("flags", "data"):
-        for name in sorted({*then[group], *now[group]}):
-            old, new = then[group].get(name), now[group].get(name)
-            if old != new:
-                what = f"--{name}" if group == "flags" else f"the data's {name} split"
-                raise ValueError(
-                    f"{record} was begun with {what} = {old!r}, now {new!r}: the run "
-                    "cannot go on with it. Set it back, or choose another --run_dir."
-                )
-
-
-def _flag_values() -> dict[str, Any]:
+def flag_values() -> dict[str, Any]:
     """Flags of this package's programs that decide the result."""
     modules = flags.FLAGS.flags_by_module_dict()
     own = [
@@ -328,31 +249,3 @@ def _flag_values() -> dict[str, Any]:
         if module.startswith("cdnet_tf") or module == sys.argv[0]
     ]
     return {flag.name: flag.value for flag in own if flag.name not in HARMLESS}
-
-
-def provenance(data: Data) -> dict[str, Any]:
-    """What a result came from: flags, data, versions, commit."""
-    commit = subprocess.run(
-        ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "seed": SEED.value,
-        "flags": _flag_values(),
-        "dataset": {"name": DATASET.value, "counts": data.counts()},
-        "versions": {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            **{name: metadata.version(name) for name in _RECORDED_PACKAGES},
-        },
-        "commit": commit or None,
-    }
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    partial.replace(path)

@@ -6,11 +6,9 @@ python -m cdnet_tf.search --flagfile=flags/cds.cfg --data_dir=... --run_dir=runs
 from __future__ import annotations
 
 import pathlib
-import sys
 import time
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
-import tensorflow as tf
+from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
 from absl import app, flags
 
 from cdnet_tf.data import pipeline
@@ -67,7 +65,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     strategy = run_flags.set_up()
     data = run_flags.read_data()
-    run_dir = run_flags.join_run(strategy, data)
+    run_dir = runs.join_run(strategy, data)
     if (run_dir / "genotype.json").exists():
         print(f"{run_dir} holds a finished search; choose another --run_dir for more.")
         return
@@ -79,7 +77,7 @@ def main(argv: list[str]) -> None:
     )
     with strategy.scope():
         search = _search_model(batches)
-    with cluster.guarded(strategy), run_flags.unrewritten():
+    with cluster.guarded(strategy):
         _fit(search, batches, first_epoch, run_dir, strategy)
         # Reading moving statistics takes every worker.
         # With the neck that the supernet has: every weight of it was trained.
@@ -130,32 +128,21 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
 
 
 def _fit(search, batches, first_epoch: int, run_dir, strategy) -> None:
-    # Weights, momentum and the checkpoint before it, while the next one is written.
-    run_flags.check_space(run_dir, 2 * 2 * 4 * search.net.count_weights())
-    checkpoint = callbacks.EpochCheckpoint(run_dir / "checkpoint", search)
-    checkpoint.restore()
-    history = _history(run_dir, search)
-    history.begin(first_epoch, search.net.alpha.numpy())
     log = search_log.SearchLog(
-        search, history, run_dir / "tensorboard", **_network_options()
+        search,
+        _history(run_dir, search),
+        first_epoch,
+        run_dir / "tensorboard",
+        **_network_options(),
     )
-    if first_epoch:
-        print(f"Going on after epoch {first_epoch} of {run_dir}.")
-    search.fit(
-        cluster.feed(strategy, batches.dataset),
-        initial_epoch=first_epoch,
-        epochs=run_flags.EPOCHS.value,
-        steps_per_epoch=batches.steps_per_epoch,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            callbacks.StopOnNaN(_REMEDIES),
-            callbacks.Throughput(2 * run_flags.BATCH_SIZE.value, run_flags.LAUNCHED),
-            log,
-            tf.keras.callbacks.TensorBoard(
-                str(run_dir / "tensorboard"), write_graph=False
-            ),
-            checkpoint,
-        ],
+    runs.fit(
+        search,
+        batches,
+        run_dir,
+        strategy,
+        images_per_step=2 * run_flags.BATCH_SIZE.value,
+        remedies=_REMEDIES,
+        log=log,
     )
 
 
@@ -187,7 +174,7 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
     report = search_log.collapse_report(alphas, counts, net.space)
     search_log.write_choices(run_dir / "choices.csv", counts, net.space)
     search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
-    run_flags.write_text(run_dir / "collapse.txt", report)
+    runs.write_text(run_dir / "collapse.txt", report)
     partial = run_dir / "derived.part.keras"
     network.save(partial)
     partial.replace(run_dir / "derived.keras")
@@ -196,9 +183,9 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
         top_k=search.top_k,
         branches=[list(branch) for branch in net.space],
         alpha=net.alpha.numpy().tolist(),
-        provenance=run_flags.provenance(data),
+        provenance=runs.provenance(data),
     )
-    run_flags.write_text(run_dir / "genotype.json", text + "\n")
+    runs.write_text(run_dir / "genotype.json", text + "\n")
     print(f"\n{report}")
     rows = {
         "found genotype": str(found),

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -89,7 +88,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     strategy = run_flags.set_up()
     data = _read_data()
-    run_dir = run_flags.join_run(strategy, data)
+    run_dir = runs.join_run(strategy, data)
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return
@@ -99,8 +98,16 @@ def main(argv: list[str]) -> None:
         model = _model(batches)
         if _INIT_FROM.value and not first_epoch:
             _take_weights(model, run_dir)
-    with cluster.guarded(strategy), run_flags.unrewritten():
-        _fit(model, batches, first_epoch, run_dir, strategy)
+    with cluster.guarded(strategy):
+        runs.fit(
+            model,
+            batches,
+            run_dir,
+            strategy,
+            images_per_step=run_flags.BATCH_SIZE.value,
+            remedies={"loss": _REMEDY},
+            log=training_log.History(run_dir / "history.csv", first_epoch),
+        )
         model = _local_copy(model, strategy)
     if cluster.place(strategy)[0] == 0:
         _write_results(model, data, run_dir)
@@ -155,33 +162,8 @@ def _rate() -> Callable[[int], float]:
 
 def _take_weights(model: training.ReidTraining, run_dir: pathlib.Path) -> None:
     report = transfer.take_weights(model.embedder(), _INIT_FROM.value)
-    run_flags.write_text(run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n")
+    runs.write_text(run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n")
     print(f"From {_INIT_FROM.value}: {report}")
-
-
-def _fit(model, batches, first_epoch: int, run_dir, strategy) -> None:
-    # Weights, momentum and the checkpoint before it, while the next one is written.
-    run_flags.check_space(run_dir, 2 * 2 * 4 * model.network.count_params())
-    checkpoint = callbacks.EpochCheckpoint(run_dir / "checkpoint", model)
-    checkpoint.restore()
-    if first_epoch:
-        print(f"Going on after epoch {first_epoch} of {run_dir}.")
-    model.fit(
-        cluster.feed(strategy, batches.dataset),
-        initial_epoch=first_epoch,
-        epochs=run_flags.EPOCHS.value,
-        steps_per_epoch=batches.steps_per_epoch,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            callbacks.StopOnNaN({"loss": _REMEDY}),
-            callbacks.Throughput(run_flags.BATCH_SIZE.value, run_flags.LAUNCHED),
-            tf.keras.callbacks.TensorBoard(
-                str(run_dir / "tensorboard"), write_graph=False
-            ),
-            training_log.History(run_dir / "history.csv", first_epoch),
-            checkpoint,
-        ],
-    )
 
 
 def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining:
@@ -209,9 +191,9 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
         **found,
         "parameters": counting.parameters(network),
         "macs": counting.macs(network),
-        "provenance": run_flags.provenance(data),
+        "provenance": runs.provenance(data),
     }
-    run_flags.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
+    runs.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
     minutes = (time.perf_counter() - run_flags.LAUNCHED) / 60
     print(
         f"\n{table}\n\n{record['parameters']:,} parameters, {record['macs']:,} "

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
 import keras_tuner as kt
 import numpy as np
 from absl import app, flags
@@ -151,7 +151,7 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
     if _RETRAINING.value:
         _check("train", [*_retraining(recipe), "--run_dir=none", "--only_check_args"])
     if not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
-        run_flags.write_text(record, json.dumps(now, indent=1))
+        runs.write_text(record, json.dumps(now, indent=1))
 
 
 def _is_chief() -> bool:
@@ -202,7 +202,7 @@ def _score(directory: pathlib.Path, recipe: list[str], trial) -> float:
             _run(folder, "train", [*_retraining(recipe), found])
         record = json.loads((folder / "train" / "evaluation.json").read_text())
     except kt.errors.FailedTrialError as error:
-        run_flags.write_text(folder / "failed.txt", f"{error}\n")
+        runs.write_text(folder / "failed.txt", f"{error}\n")
         print(f"Trial {trial.trial_id} failed: {error}", flush=True)
         raise
     mean_ap = record["scores"]["mean_ap"]
@@ -221,7 +221,7 @@ def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
         open(folder / f"{program}.log", "a") as log,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run_flags.write_text(recipe, "\n".join(lines) + "\n")
+        runs.write_text(recipe, "\n".join(lines) + "\n")
         status = subprocess.run(
             command,
             stdout=log,
@@ -283,7 +283,7 @@ def _write_best(directory: pathlib.Path, recipe: list[str], best) -> None:
     ]
     for name, own in lines.items():
         whole = [*head, *own, f"--run_dir={directory / name}", ""]
-        run_flags.write_text(directory / f"{name}.cfg", "\n".join(whole))
+        runs.write_text(directory / f"{name}.cfg", "\n".join(whole))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ _DRAWING = tuple(
     f"cdnet_tf/data/{name}.py"
     for name in "people skeleton belongings figures scenes pedestrians".split()
 )
+_SHARED = ("cdnet_tf/run_flags.py", "cdnet_tf/runs.py")
 _PROGRAM = (
-    (*_LIBRARIES, "cdnet_tf/run_flags.py"),
+    (*_LIBRARIES, *_SHARED),
     "absl_py keras_tuner matplotlib numpy pillow tensorflow torch",
 )
 # The first row that matches a file holds: what it may import of ours and of others.
@@ -193,7 +194,7 @@ def layer_problems(root) -> list[str]:
         bad = {file for file in files if not _matches(file, *ours)}
         bad |= packages - set(others.split()) | unknown
         problems += [f"{path}: may not import {name}" for name in sorted(bad)]
-        is_library = _matches(path, *_LIBRARIES, "cdnet_tf/run_flags.py")
+        is_library = _matches(path, *_LIBRARIES, *_SHARED)
         if is_library and _has_main(tree):
             problems.append(f"{path}: a library has no main()")
         if not is_library and not path.startswith("tests/") and not _has_main(tree):

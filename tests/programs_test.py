@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import app, flags
 from absl.testing import flagsaver
 
-from cdnet_tf import run_flags, search
+from cdnet_tf import runs, search
 from cdnet_tf.data import datasets, pedestrians
 from cdnet_tf.nn import genotype, networks, transfer
 from tools import benchmark
@@ -198,10 +198,10 @@ def test_unwritable_run_dir_fails_at_the_start(data_dir, tmp_path):
 
 
 def test_full_disk_fails_before_training(tmp_path, monkeypatch):
-    usage = run_flags.shutil.disk_usage(tmp_path)._replace(free=10**6)
-    monkeypatch.setattr(run_flags.shutil, "disk_usage", lambda _: usage)
+    usage = runs.shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(runs.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OSError, match="has 1 MB free, and the run needs 500 MB"):
-        run_flags.check_space(tmp_path, 500 * 10**6)
+        runs.check_space(tmp_path, 500 * 10**6)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_bad_flag_may_be_put_right_in_the_same_run_dir(data_dir, tmp_path):
     data = datasets.read("market1501", str(data_dir))
     for top_k in (7, 2):
         _parse(*_arguments(data_dir, tmp_path / "run", top_k=top_k))
-        record = run_flags.open_run(data) / "run.json"
+        record = runs.open_run(data) / "run.json"
         assert json.loads(record.read_text())["flags"]["top_k"] == str(top_k)
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
@@ -383,12 +383,12 @@ def _write_report(directory: pathlib.Path, rows: list[dict], data) -> None:
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
         "rewrite": _REWRITE.value,
-        "provenance": run_flags.provenance(data),
+        "provenance": runs.provenance(data),
     }
     passed = [{**row, "export": settings} for row in rows if not row["failure"]]
     failed = [{**row, "export": settings} for row in rows if row["failure"]]
     record = {"files": [*others, *passed], "failed": failed}
-    run_flags.write_text(path, json.dumps(record, indent=1))
+    runs.write_text(path, json.dumps(record, indent=1))
 
 
 def _write_readme(directory: pathlib.Path) -> None:
@@ -399,7 +399,7 @@ def _write_readme(directory: pathlib.Path) -> None:
         except ValueError as error:
             print(f"README.txt leaves out {path.name}: {error}", file=sys.stderr)
     text = client.readme(files, client.thresholds(_evaluation()))
-    run_flags.write_text(directory / "README.txt", text)
+    runs.write_text(directory / "README.txt", text)
 
 
 def _evaluation() -> dict | None:

@@ -71,6 +71,7 @@ class SearchLog(tf.keras.callbacks.Callback):
     Args:
       search: the model.
       history: where alpha goes.
+      first_epoch: at which the run begins, or goes on.
       summaries: directory for TensorBoard.
       network_options: of the derived network, for its parameters and MACs.
     """
@@ -79,12 +80,14 @@ class SearchLog(tf.keras.callbacks.Callback):
         self,
         search: bilevel.BilevelSearch,
         history: AlphaHistory,
+        first_epoch: int,
         summaries: pathlib.Path,
         **network_options,
     ) -> None:
         super().__init__()
         self._search = search
         self._history = history
+        self._first_epoch = first_epoch
         self._writer = tf.summary.create_file_writer(str(summaries))
 
         @functools.cache
@@ -93,6 +96,9 @@ class SearchLog(tf.keras.callbacks.Callback):
             return counting.parameters(network), counting.macs(network)
 
         self.size = size
+
+    def on_train_begin(self, logs=None) -> None:
+        self._history.begin(self._first_epoch, self._search.net.alpha.numpy())
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         alpha = self._search.net.alpha.numpy()

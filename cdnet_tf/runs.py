@@ -1,0 +1,173 @@
+"""The directory of a run: what it records, and training that goes on in it."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+import tensorflow as tf
+
+from cdnet_tf.data import pipeline
+from cdnet_tf.learn import callbacks, cluster
+
+_RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
+
+
+def open_run(data: run_flags.Data, own_copy: bool = False) -> pathlib.Path:
+    """Makes or reopens the run directory, whose `run.json` holds flags and counts.
+
+    Args:
+      data: the data set read.
+      own_copy: leave it as it is, and open a copy.
+
+    Raises:
+      ValueError: if a flag or the data differ from the run that is to go on. One that
+        ended within its first epoch begins anew, and may have others.
+      OSError: if the directory cannot be written.
+    """
+    directory = pathlib.Path(run_flags.RUN_DIR.value)
+    if own_copy:
+        directory = cluster.own_folder(directory)
+    record = directory / "run.json"
+    now = {"flags": run_flags.flag_values(), "data": data.counts()}
+    if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
+        _check_same(json.loads(record.read_text()), now, record)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(record, json.dumps(now, indent=1))
+    except OSError as error:
+        raise OSError(
+            f"run_dir={directory} cannot be written ({error}); choose another."
+        ) from error
+    return directory
+
+
+def join_run(strategy: tf.distribute.Strategy, data: run_flags.Data) -> pathlib.Path:
+    """`open_run` for each of the machines that train together.
+
+    All must be about to do the same; then the chief has the run directory, and every
+    other worker a copy, to keep files in that nobody reads.
+
+    Raises:
+      ValueError, OSError: as `open_run`, or if a worker differs from the chief.
+    """
+    worker, workers = cluster.place(strategy)
+    if workers > 1:
+        checkpoint = pathlib.Path(run_flags.RUN_DIR.value) / "checkpoint"
+        facts = {f"--{name}": value for name, value in run_flags.flag_values().items()}
+        facts |= {f"{part} data": count for part, count in data.counts().items()}
+        facts["last checkpoint's epoch"] = callbacks.last_epoch(checkpoint)
+        cluster.agree(strategy, facts)
+    return open_run(data, own_copy=worker > 0)
+
+
+def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:
+    for group in ("flags", "data"):
+        for name in sorted({*then[group], *now[group]}):
+            old, new = then[group].get(name), now[group].get(name)
+            if old != new:
+                what = f"--{name}" if group == "flags" else f"the data's {name} split"
+                raise ValueError(
+                    f"{record} was begun with {what} = {old!r}, now {new!r}: the run "
+                    "cannot go on with it. Set it back, or choose another --run_dir."
+                )
+
+
+def fit(
+    model: tf.keras.Model,
+    batches: pipeline.Batches,
+    run_dir: pathlib.Path,
+    strategy: tf.distribute.Strategy,
+    *,
+    images_per_step: int,
+    remedies: dict[str, str],
+    log: tf.keras.callbacks.Callback,
+) -> None:
+    """Trains to the last epoch, from the last checkpoint on, and keeps one an epoch.
+
+    Args:
+      model: compiled.
+      batches: of this worker, from the epoch after the checkpoint.
+      run_dir: from `join_run`.
+      strategy: from `run_flags.set_up`.
+      images_per_step: of all replicas.
+      remedies: what to do if one of these losses is not finite.
+      log: what the program itself writes of each epoch.
+
+    Raises:
+      OSError: the disk has no room for the checkpoints.
+      FloatingPointError: a loss is not finite.
+    """
+    weights = sum(weight.shape.num_elements() for weight in model.weights)
+    # Weights, momentum and the checkpoint before it, while the next one is written.
+    check_space(run_dir, 2 * 2 * 4 * weights)
+    folder = run_dir / "checkpoint"
+    first_epoch = callbacks.last_epoch(folder)
+    checkpoint = callbacks.EpochCheckpoint(folder, model)
+    checkpoint.restore()
+    if first_epoch:
+        print(f"Going on after epoch {first_epoch} of {run_dir}.")
+    summaries = tf.keras.callbacks.TensorBoard(
+        str(run_dir / "tensorboard"), write_graph=False
+    )
+    throughput = callbacks.Throughput(images_per_step, run_flags.LAUNCHED)
+    with run_flags.unrewritten():
+        model.fit(
+            cluster.feed(strategy, batches.dataset),
+            initial_epoch=first_epoch,
+            epochs=run_flags.EPOCHS.value,
+            steps_per_epoch=batches.steps_per_epoch,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                callbacks.StopOnNaN(remedies),
+                throughput,
+                log,
+                summaries,
+                checkpoint,
+            ],
+        )
+
+
+def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
+    """Raises OSError where the disk has no room for a run's files."""
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes:
+        raise OSError(
+            f"run_dir={directory} has {free / 1e6:.0f} MB free, and the run needs "
+            f"{needed_bytes / 1e6:.0f} MB; free some or choose another --run_dir."
+        )
+
+
+def provenance(data: run_flags.Data) -> dict[str, Any]:
+    """What a result came from: flags, data, versions, commit."""
+    commit = subprocess.run(
+        ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "seed": run_flags.SEED.value,
+        "flags": run_flags.flag_values(),
+        "dataset": {"name": run_flags.DATASET.value, "counts": data.counts()},
+        "versions": {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{name: metadata.version(name) for name in _RECORDED_PACKAGES},
+        },
+        "commit": commit or None,
+    }
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text)
+    partial.replace(path)
