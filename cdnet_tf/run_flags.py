@@ -78,6 +78,13 @@ STRATEGY = flags.DEFINE_enum(
     "is more than one. `multi_worker` trains on all machines of TF_CONFIG or of a "
     "Slurm step, each of which runs this same command.",
 )
+RESTARTS = flags.DEFINE_integer(
+    "restarts",
+    0,
+    "Of multi_worker: how often a worker that loses another starts itself again, and "
+    "waits for that one to be started.",
+    0,
+)
 LOGICAL_CPUS = flags.DEFINE_integer(
     "logical_cpus", 1, "Splits the CPU into logical devices, to try `mirrored`.", 1
 )
@@ -91,7 +98,7 @@ PRECISION = flags.DEFINE_enum(
 Data = Union[datasets.ReidDataset, classification.ClassificationDataset]
 
 # Flags that change where or how fast a run goes, but not what comes out.
-HARMLESS = ("cache_mb", "data_dir", "run_dir")
+HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir")
 
 
 def set_up() -> tf.distribute.Strategy:

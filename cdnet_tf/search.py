@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     )
     with strategy.scope():
         search = _search_model(batches)
-    with cluster.guarded(strategy):
+    with cluster.guarded(strategy, run_flags.RESTARTS.value):
         _fit(search, batches, first_epoch, run_dir, strategy)
         # Reading moving statistics takes every worker.
         # With the neck that the supernet has: every weight of it was trained.

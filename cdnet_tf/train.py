@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
         model = _model(batches)
         if _INIT_FROM.value and not first_epoch:
             _take_weights(model, run_dir)
-    with cluster.guarded(strategy):
+    with cluster.guarded(strategy, run_flags.RESTARTS.value):
         runs.fit(
             model,
             batches,

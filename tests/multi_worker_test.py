@@ -197,20 +197,22 @@ def _start(*arguments, **environment):
     )
 
 
-def _start_two(*arguments, second=()):
+def _addresses():
     with socket.socket() as one, socket.socket() as two:
         for each in (one, two):
             each.bind(("127.0.0.1", 0))
-        hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, two)]
-    configs = [
-        _config(cluster={"worker": hosts}, task={"type": "worker", "index": index})
-        for index in range(2)
-    ]
-    options = [*arguments, "--strategy=multi_worker"]
-    return [
-        _start(*options, *more, TF_CONFIG=config)
-        for config, more in zip(configs, ((), second))
-    ]
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in (one, two)]
+
+
+def _start_worker(index, hosts, *arguments):
+    task = {"type": "worker", "index": index}
+    config = _config(cluster={"worker": hosts}, task=task)
+    return _start(*arguments, "--strategy=multi_worker", TF_CONFIG=config)
+
+
+def _start_two(*arguments, second=()):
+    hosts = _addresses()
+    return [_start_worker(i, hosts, *arguments, *m) for i, m in enumerate(((), second))]
 
 
 def _outputs(processes):
@@ -223,40 +225,56 @@ def _finished(processes):
     return outputs
 
 
-def _kill_in_epoch_2(workers, run_dir):
-    """The second worker is killed; what the first then says."""
-    for line in workers[1].stdout:
+def _kill_in_epoch_2(worker):
+    for line in worker.stdout:
         if line.startswith("Epoch 2/2"):
-            workers[1].send_signal(signal.SIGKILL)
+            worker.send_signal(signal.SIGKILL)
             break
-    output = _outputs(workers)[0]
-    assert workers[0].returncode not in (0, None)
-    assert "Another worker was lost" in output
-    return output
+    worker.communicate()
 
 
-@pytest.fixture(scope="module", params=["search", "train"])
+def _all_started_again(arguments):
+    """A worker is killed, the other ends, and both are started again."""
+    workers = _start_two(*arguments)
+    _kill_in_epoch_2(workers[1])
+    (before,) = _outputs(workers[:1])
+    assert workers[0].returncode == 1
+    assert "Another worker was lost" in before and "Start all workers again" in before
+    return before, *_finished(_start_two(*arguments))
+
+
+def _one_started_again(arguments):
+    """A worker is killed and started again; the other waits for it."""
+    hosts, arguments = _addresses(), [*arguments, "--restarts=1"]
+    first, second = (_start_worker(i, hosts, *arguments) for i in range(2))
+    _kill_in_epoch_2(second)
+    printed = _finished([first, _start_worker(1, hosts, *arguments)])
+    before, after = printed[0].split("Starting again, to wait for it.")
+    return before, after, printed[1]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("search", _all_started_again), ("train", _one_started_again)],
+    ids=lambda param: param[0],
+)
 def runs(request, data_dir, tmp_path_factory):
-    """A run in one process, and one of two that were killed and started again.
+    """A run in one process, and one of two, of which one was killed, that went on.
 
     Returns:
       The program; the run directories; what was printed: in one process, by the chief
-      before the kill, by both workers after it.
+      until the kill, by both workers from there on.
     """
-    program, folder = request.param, tmp_path_factory.mktemp("runs")
-    more = {}
+    (program, interrupted), folder = request.param, tmp_path_factory.mktemp("runs")
+    more: dict = {"space": "cs"}
     if program == "train":
         more = {"genotype": folder / "shallow.json", "lr": 1e-3, "milestones": ""}
         shallow = genotype.Genotype((genotype.CS[0],) * 6)
         more["genotype"].write_text(shallow.to_json())
-    else:
-        more = {"space": "cs"}
     one, two = (_arguments(program, data_dir, folder / run, **more) for run in "ab")
     alone = _start(*one, "--strategy=mirrored", "--logical_cpus=2")
-    before = _kill_in_epoch_2(_start_two(*two), folder / "b")
-    unfinished = {path.name for path in (folder / "b").iterdir()}
-    printed = *_finished([alone]), before, *_finished(_start_two(*two))
-    return program, folder / "a", folder / "b", unfinished, printed
+    printed = *_finished([alone]), *interrupted(two)
+    return program, folder / "a", folder / "b", printed
 
 
 def _losses(output):
@@ -278,7 +296,7 @@ def test_losses_equal_one_process(runs):
 
 
 def test_weights_equal_one_process(runs):
-    program, *folders, _, _ = runs
+    program, *folders, _ = runs
     name = {"search": "derived.keras", "train": "model.keras"}[program]
     first, second = (
         tf.keras.models.load_model(folder / name, compile=False) for folder in folders
@@ -291,7 +309,7 @@ def test_weights_equal_one_process(runs):
 
 
 def test_tables_equal_one_process(runs):
-    program, one, two, _, _ = runs
+    program, one, two, _ = runs
     if program == "search":
         for name in ("alpha.csv", "choices.csv", "collapse.txt"):
             assert (two / name).read_text() == (one / name).read_text()
@@ -306,23 +324,18 @@ def test_tables_equal_one_process(runs):
 
 
 def test_only_the_chief_writes(runs):
-    program, one, two, unfinished, (_, _, first, second) = runs
+    program, one, two, (_, before, first, second) = runs
     assert {path.name for path in one.iterdir()} == {
         path.name for path in two.iterdir()
     }
-    result = {"search": "genotype.json", "train": "evaluation.json"}[program]
-    assert result not in unfinished and (two / result).exists()
     shown = {"search": "found genotype", "train": "rank-1"}[program]
-    assert shown in first and shown not in second
+    assert shown in first and shown not in second and shown not in before
 
 
-def _ended_before_training(data_dir, run_dir, **options):
-    """What two workers print that differ in `second`, or share a bad flag."""
-    second = options.pop("second", ())
-    workers = _start_two(
-        *_arguments("train", data_dir, run_dir, genotype="cdnet", **options),
-        second=second,
-    )
+def _ended_before_training(data_dir, run_dir, second=(), **options):
+    """What two workers print that share bad options, or differ in `second`."""
+    arguments = _arguments("train", data_dir, run_dir, genotype="cdnet", **options)
+    workers = _start_two(*arguments, second=second)
     outputs = _outputs(workers)
     assert [worker.returncode for worker in workers] == [1, 1], outputs
     assert not run_dir.exists()

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -210,22 +211,39 @@ def feed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset):
 
 
 @contextlib.contextmanager
-def guarded(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Says what to do when another worker is lost in the middle.
+def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[None]:
+    """What a worker does when another is lost in the middle.
+
+    Args:
+      strategy: of the training.
+      restarts: how often the program may start itself again, with the flag `--restarts`
+        one less, to wait for the lost worker and go on with it.
 
     Raises:
-      RuntimeError: in place of the collective's own error.
+      RuntimeError: without restarts, in place of the collective's own error.
     """
     try:
         yield
     except _LOST as error:
         if place(strategy)[1] == 1:
             raise
+        lost = "Another worker was lost, or ended with an error of its own"
+        if restarts:
+            print(f"{lost}. Starting again, to wait for it.", flush=True)
+            _start_again(restarts - 1)
         raise RuntimeError(
-            "Another worker was lost, or ended with an error of its own: see its "
-            "output. Start all workers again with the same command; the run goes on "
-            f"after its last whole epoch. ({type(error).__name__})"
+            f"{lost}: see its output. Start all workers again with the same command; "
+            f"the run goes on after its last whole epoch. ({type(error).__name__})"
         ) from error
+
+
+def _start_again(restarts: int) -> None:
+    """This process becomes the same program anew: the old one's strategy is broken."""
+    atexit._run_exitfuncs()
+    spec = sys.modules["__main__"].__spec__
+    program = ["-m", spec.name] if spec else sys.argv[:1]
+    arguments = [*program, *sys.argv[1:], f"--restarts={restarts}"]
+    os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def local_copy(strategy: tf.distribute.Strategy, model: tf.keras.Model):
