@@ -12,6 +12,7 @@ takes nothing with it, and leaves nothing behind. docs/tuning.md says more.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import functools
 import json
@@ -56,12 +57,38 @@ _WORKER_TIMEOUT = flags.DEFINE_float(
 )
 _OWN = {"target", "tuner", "trials", "range", "retraining", "worker_timeout"}
 _OWN |= {"run_dir", "flagfile"}
+_READER = """
+import importlib, json, sys
+from absl import flags
+importlib.import_module(sys.argv[1])
+for line in json.loads(sys.argv[2]):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS([sys.argv[1], *line])
+values = {name: flags.FLAGS[name].value for name in flags.FLAGS}
+texts = {k: ",".join(v) if isinstance(v, list) else v for k, v in values.items()}
+print(json.dumps(texts, default=str))
+"""
 # What a retraining shares with the search before it.
 _SHARED = {
     *("dataset", "data_dir", "train_identities", "height", "width", "width_multiplier"),
     *("holdout_identities", "holdout_seed", "seed", "cache_mb", "strategy"),
     *("logical_cpus", "precision"),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What all trials share.
+
+    Attributes:
+      directory: of the study.
+      recipe: arguments of every trial.
+      given: what the recipe itself says of the names that are tuned.
+    """
+
+    directory: pathlib.Path
+    recipe: list[str]
+    given: dict[str, str]
 
 
 def main(argv: list[str]) -> int:
@@ -71,25 +98,27 @@ def main(argv: list[str]) -> int:
     directory = pathlib.Path(run_flags.RUN_DIR.value)
     recipe, held = _hold_out(_recipe(argv[1:]))
     space = spaces.override(spaces.SPACES[_TARGET.value], _RANGE.value)
-    _open(directory, recipe, space, held)
+    given = _open(directory, recipe, space, held)
+    plan = _Plan(directory, recipe, given)
     oracle = study.make_oracle(
         _TUNER.value,
         space,
         trials=_TRIALS.value or (None if _TUNER.value == "hyperband" else 20),
         epochs=run_flags.EPOCHS.value,
         seed=run_flags.SEED.value,
+        recipe=spaces.nearest(space, given),
         lease_s=_WORKER_TIMEOUT.value,
     )
     tuner = study.Study(
         oracle,
-        functools.partial(_score, directory, recipe),
+        functools.partial(_score, plan),
         str(directory),
-        functools.partial(_write_results, directory, recipe),
+        functools.partial(_write_results, plan),
     )
     tuner.search()
     if tuner.is_worker:
         return 0
-    outcomes = _write_results(directory, recipe, list(oracle.trials.values()))
+    outcomes = _write_results(plan, list(oracle.trials.values()))
     print(f"\n{study_log.table(outcomes)}\n\nResults: {directory}")
     return int(all(each.mean_ap is None for each in outcomes))
 
@@ -124,8 +153,12 @@ def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
     return recipe, {"identities": held.tolist(), "counts": data.counts()}
 
 
-def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
-    """Records what is tuned and on whom; refuses to go on with something else."""
+def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
+    """Records what is tuned and on whom; refuses to go on with something else.
+
+    Returns:
+      What the recipe itself says of the flags that are tuned.
+    """
     harmless = run_flags.HARMLESS
     now = {
         "target": _TARGET.value,
@@ -135,6 +168,9 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
         "space": {name: repr(domain) for name, domain in space.items()},
         "held_out": held,
     }
+    said = _read(_TARGET.value, [*recipe, *spaces.corners(space)], recipe)
+    if _RETRAINING.value:
+        _read("train", _retraining(recipe))
     record = directory / "study.json"
     if record.exists():
         then = json.loads(record.read_text())
@@ -144,27 +180,28 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
                     f"{record} was begun with {name} = {then.get(name)!r}, now "
                     f"{value!r}: set it back, or choose another --run_dir."
                 )
-        return
-    directory.mkdir(parents=True, exist_ok=True)
-    check = [*recipe, *spaces.corners(space), "--run_dir=none", "--only_check_args"]
-    _check(_TARGET.value, check)
-    if _RETRAINING.value:
-        _check("train", [*_retraining(recipe), "--run_dir=none", "--only_check_args"])
-    if not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
+    elif not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
+        directory.mkdir(parents=True, exist_ok=True)
         runs.write_text(record, json.dumps(now, indent=1))
+    return spaces.of_recipe(space, said)
 
 
 def _is_chief() -> bool:
     return "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
 
 
-def _check(program: str, arguments: list[str]) -> None:
-    """Has the program read its flags and do no more."""
-    command = [sys.executable, "-m", f"cdnet_tf.{program}", *arguments]
+def _read(program: str, *lines: list[str]) -> dict:
+    """Has the program read several lines of arguments; every flag's value in the last.
+
+    Raises:
+      ValueError: it does not take one of them.
+    """
+    command = [sys.executable, "-c", _READER, f"cdnet_tf.{program}", json.dumps(lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr + done.stdout).strip()
-        raise ValueError(f"cdnet_tf.{program} does not take these flags:\n{said}")
+        said = study_log.reason(done.returncode, done.stderr)
+        raise ValueError(f"cdnet_tf.{program} does not take these flags: {said}")
+    return json.loads(done.stdout)
 
 
 def _retraining(recipe: list[str]) -> list[str]:
@@ -174,13 +211,15 @@ def _retraining(recipe: list[str]) -> list[str]:
     return [*opened, *(each for each in recipe if _name(each) in _SHARED)]
 
 
-def _tuned(trial, recipe: list[str]) -> dict[str, str]:
-    """The flags that a trial adds to the recipe."""
+def _tuned(plan: _Plan, trial) -> dict[str, str]:
+    """The flags that a trial adds to the recipe, or repeats from it."""
+    if study.is_recipe(trial):
+        return spaces.as_flags(plan.given)
     values, epochs = study.drawn_values(trial)
     tuned = spaces.as_flags(values)
     if epochs:
         tuned["epochs"] = str(epochs)
-    said = {_name(each): each.partition("=")[2] for each in recipe}
+    said = {_name(each): each.partition("=")[2] for each in plan.recipe}
     whole = run_flags.EPOCHS.value
     return tuned | spaces.in_epochs(_TARGET.value, said, tuned, whole)
 
@@ -189,17 +228,17 @@ def _arguments(tuned: dict[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in tuned.items()]
 
 
-def _score(directory: pathlib.Path, recipe: list[str], trial) -> float:
+def _score(plan: _Plan, trial) -> float:
     """Runs a trial; returns mAP on the people held out."""
-    tuned = _tuned(trial, recipe)
-    folder = directory / "trials" / trial.trial_id
+    tuned = _tuned(plan, trial)
+    folder = plan.directory / "trials" / trial.trial_id
     folder.mkdir(parents=True, exist_ok=True)
     print(f"Trial {trial.trial_id}: {' '.join(_arguments(tuned))}", flush=True)
     try:
-        _run(folder, _TARGET.value, [*recipe, *_arguments(tuned)])
+        _run(folder, _TARGET.value, [*plan.recipe, *_arguments(tuned)])
         if _TARGET.value == "search":
             found = f"--genotype={folder / 'search'}"
-            _run(folder, "train", [*_retraining(recipe), found])
+            _run(folder, "train", [*_retraining(plan.recipe), found])
         record = json.loads((folder / "train" / "evaluation.json").read_text())
     except kt.errors.FailedTrialError as error:
         runs.write_text(folder / "failed.txt", f"{error}\n")
@@ -234,19 +273,19 @@ def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
         raise kt.errors.FailedTrialError(study_log.reason(status, text))
 
 
-def _write_results(directory: pathlib.Path, recipe: list[str], trials) -> list:
+def _write_results(plan: _Plan, trials) -> list:
     """Writes trials.csv, HParams and best.cfg as they stand; returns the outcomes."""
-    outcomes = [_outcome(directory, recipe, trial) for trial in trials]
-    study_log.write_table(directory / "trials.csv", outcomes)
-    study_log.write_hparams(directory / "tensorboard", outcomes)
+    outcomes = [_outcome(plan, trial) for trial in trials]
+    study_log.write_table(plan.directory / "trials.csv", outcomes)
+    study_log.write_hparams(plan.directory / "tensorboard", outcomes)
     done = [each for each in study_log.ranked(outcomes) if each.mean_ap is not None]
     if done:
-        _write_best(directory, recipe, done[0])
+        _write_best(plan, done[0])
     return outcomes
 
 
-def _outcome(directory: pathlib.Path, recipe, trial) -> study_log.Outcome:
-    failed = directory / "trials" / trial.trial_id / "failed.txt"
+def _outcome(plan: _Plan, trial) -> study_log.Outcome:
+    failed = plan.directory / "trials" / trial.trial_id / "failed.txt"
     why = ""
     if trial.status == "FAILED":
         why = failed.read_text() if failed.exists() else trial.message or "unknown"
@@ -255,21 +294,22 @@ def _outcome(directory: pathlib.Path, recipe, trial) -> study_log.Outcome:
         trial.trial_id,
         trial.status,
         trial.score if done else None,
-        _tuned(trial, recipe),
+        _tuned(plan, trial),
         why.strip().rpartition("\n")[2],
+        study.is_recipe(trial),
     )
 
 
-def _write_best(directory: pathlib.Path, recipe: list[str], best) -> None:
+def _write_best(plan: _Plan, best) -> None:
     """Writes the best trial as a flag file that repeats it; of a search, as two."""
     programs = {"best": _TARGET.value}
-    lines = {"best": [*recipe, "# Tuned:", *_arguments(best.flags)]}
+    lines = {"best": [*plan.recipe, "# Tuned:", *_arguments(best.flags)]}
     if _TARGET.value == "search":
         programs["best_train"] = "train"
-        found = f"--genotype={directory / 'best'}"
-        lines["best_train"] = [*_retraining(recipe), found]
+        found = f"--genotype={plan.directory / 'best'}"
+        lines["best_train"] = [*_retraining(plan.recipe), found]
     commands = [
-        f"#   python -m cdnet_tf.{program} --flagfile={directory / name}.cfg"
+        f"#   python -m cdnet_tf.{program} --flagfile={plan.directory / name}.cfg"
         for name, program in programs.items()
     ]
     head = [
@@ -282,8 +322,8 @@ def _write_best(directory: pathlib.Path, recipe: list[str], best) -> None:
         "#   --holdout_identities=0 --run_dir=ANOTHER",
     ]
     for name, own in lines.items():
-        whole = [*head, *own, f"--run_dir={directory / name}", ""]
-        runs.write_text(directory / f"{name}.cfg", "\n".join(whole))
+        whole = [*head, *own, f"--run_dir={plan.directory / name}", ""]
+        runs.write_text(plan.directory / f"{name}.cfg", "\n".join(whole))
 
 
 if __name__ == "__main__":

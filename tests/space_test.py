@@ -107,6 +107,24 @@ def test_what_counts_epochs_keeps_its_share(program, said, drawn, expected):
     assert space.in_epochs(program, said, drawn, whole=50) == expected
 
 
+def test_recipe_and_what_is_next_to_it():
+    domains: space.Space = {
+        "lr": space.Interval(0.1, 1),
+        "l2": space.Interval(0.1, 1, log=True),
+        "schedule": space.Choice(("cosine", "exponential")),
+        "p_x_k": space.Choice(("4x2", "2x4")),
+    }
+    said = {"lr": 0.5, "l2": 0.0, "schedule": "multi_step", "epochs": 9}
+    texts = space.of_recipe(domains, {**said, "batch_size": 8, "images_per_id": 4})
+    assert texts == {"lr": "0.5", "l2": "0.0", "schedule": "multi_step", "p_x_k": "2x4"}
+    assert space.nearest(domains, texts) == {
+        "lr": 0.5,
+        "l2": 0.1,
+        "schedule": "cosine",
+        "p_x_k": "2x4",
+    }
+
+
 def test_corners_are_both_ends_and_every_choice():
     domains = {"lr": space.Interval(0.1, 1), "p_x_k": space.Choice(("2x2", "4x2"))}
     assert space.corners(domains) == [

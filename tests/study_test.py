@@ -36,6 +36,22 @@ def test_random_study_draws_from_the_space_and_ranks_by_map(tmp_path):
     assert oracle.get_best_trials()[0].score == best
 
 
+def test_recipe_is_the_first_trial_that_has_all_epochs(tmp_path):
+    recipe = {"lr": 0.5, "schedule": "b"}
+    for tuner, trials in (("random", 4), ("bayesian", 4), ("hyperband", None)):
+        oracle = _oracle(tuner, trials, recipe=recipe)
+        study.Study(oracle, lambda _: 0.5, str(tmp_path / tuner)).search()
+        every = [oracle.trials[name] for name in sorted(oracle.trials)]
+        (found,) = (trial for trial in every if study.is_recipe(trial))
+        values, epochs = study.drawn_values(found)
+        assert values == recipe
+        if tuner == "hyperband":
+            # The bracket of three trials comes last.
+            assert epochs == 9 and found is every[-3]
+        else:
+            assert found is every[0]
+
+
 def test_failures_keep_their_reason_and_stop_nothing(tmp_path):
     def score(trial):
         raise kt.errors.FailedTrialError(f"no memory for {trial.trial_id}")

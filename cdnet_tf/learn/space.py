@@ -158,6 +158,32 @@ def as_flags(values: Mapping[str, float | str]) -> dict[str, str]:
     return texts
 
 
+def of_recipe(space: Space, said: Mapping[str, object]) -> dict[str, str]:
+    """A recipe's values of the names in a space, as texts.
+
+    Args:
+      space: what is tuned.
+      said: every flag of the program as the recipe sets it.
+    """
+    texts = {name: str(said[name]) for name in space if name != P_X_K}
+    if P_X_K in space:
+        k = int(str(said["images_per_id"]))
+        texts[P_X_K] = f"{int(str(said['batch_size'])) // k}x{k}"
+    return texts
+
+
+def nearest(space: Space, texts: Mapping[str, str]) -> dict[str, float | str]:
+    """The values of a space next to some; of choices the same one, or the first."""
+    values: dict[str, float | str] = {}
+    for name, domain in space.items():
+        text = texts[name]
+        if isinstance(domain, Choice):
+            values[name] = text if text in domain.values else domain.values[0]
+        else:
+            values[name] = min(max(float(text), domain.low), domain.high)
+    return values
+
+
 def in_epochs(
     program: str, said: Mapping[str, str], drawn: Mapping[str, str], whole: int
 ) -> dict[str, str]:

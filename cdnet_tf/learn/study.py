@@ -1,6 +1,7 @@
 """A study: keras-tuner's oracles and tuner around any function that scores a trial.
 
-Two things are added to keras-tuner 1.4.8. A worker that was killed would hold its
+One trial of a study is the recipe as it was given, so that the best is never worse. Two
+more things are added to keras-tuner 1.4.8. A worker that was killed would hold its
 trial, and the chief, for ever: here a trial is a lease that its worker renews, and one
 that is not renewed goes to the next worker who asks. And while leases are out, a worker
 with nothing to do waits instead of leaving, so that somebody is there to take them.
@@ -20,6 +21,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from cdnet_tf.learn import space as spaces
 
 OBJECTIVE = "mean_ap"
+_RECIPE = "tuner/recipe"  # among a trial's values, as keras-tuner's own marks
 TUNERS = ("random", "bayesian", "hyperband")
 _POLL_S = 0.2
 _LEAVE_S = 1.0  # for the answer to the last worker to go out
@@ -30,9 +32,11 @@ class Leases(kt.Oracle):
 
     Attributes:
       lease_s: seconds after which a worker that was not heard of counts as lost.
+      recipe: values of the first whole trial, by name.
     """
 
     lease_s = float("inf")
+    recipe: dict = {}
     _retry_queue: list[str]
 
     def __init__(self, **options) -> None:
@@ -67,6 +71,14 @@ class Leases(kt.Oracle):
         self._take_back()
         return self._stopped and not self.ongoing_trials and not self.tuner_ids
 
+    def _random_values(self) -> dict | None:
+        if self.recipe and self._recipe_is_next():
+            return {**self.recipe, _RECIPE: 1}
+        return super()._random_values()
+
+    def _recipe_is_next(self) -> bool:
+        return not self.trials
+
     def _take_back(self) -> None:
         now = time.monotonic()
         for tuner_id in list(self.tuner_ids):
@@ -91,7 +103,15 @@ class _Bayesian(Leases, kt.oracles.BayesianOptimizationOracle):
 
 
 class _Hyperband(Leases, kt.oracles.HyperbandOracle):
-    pass
+    _filling: dict
+
+    def _random_trial(self, trial_id: str, bracket: dict) -> dict:
+        self._filling = bracket
+        return super()._random_trial(trial_id, bracket)
+
+    def _recipe_is_next(self) -> bool:
+        """The first of the bracket whose trials all have all epochs."""
+        return self._filling["bracket_num"] == 0 and not self._filling["rounds"][0]
 
 
 def make_oracle(
@@ -101,6 +121,7 @@ def make_oracle(
     trials: int | None,
     epochs: int,
     seed: int,
+    recipe: dict | None = None,
     lease_s: float = float("inf"),
 ) -> Leases:
     """Makes the oracle that draws the values of a study's trials.
@@ -112,6 +133,7 @@ def make_oracle(
       trials: at most; None, of hyperband alone, for as many as one sweep has.
       epochs: of a whole run; it matters to hyperband alone.
       seed: of what is drawn, non-negative.
+      recipe: see `Leases`.
       lease_s: see `Leases`.
 
     Raises:
@@ -132,6 +154,7 @@ def make_oracle(
     else:
         kind = _Random if tuner == "random" else _Bayesian
         oracle = kind(max_trials=trials, **options)
+    oracle.recipe = recipe or {}
     oracle.lease_s = lease_s
     oracle.verbose = 0
     return oracle
@@ -146,6 +169,11 @@ def _hyperparameters(space: spaces.Space) -> kt.HyperParameters:
             sampling = "log" if domain.log else "linear"
             drawn.Float(name, domain.low, domain.high, sampling=sampling)
     return drawn
+
+
+def is_recipe(trial: Trial) -> bool:
+    """Whether a trial is the recipe as it was given."""
+    return _RECIPE in trial.hyperparameters.values
 
 
 def drawn_values(trial: Trial) -> tuple[dict, int | None]:

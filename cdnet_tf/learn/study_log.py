@@ -25,6 +25,7 @@ class Outcome:
       mean_ap: of the held-out identities, from 0 to 1; None without one.
       flags: the flags that were drawn, and their text.
       reason: why it failed, else empty.
+      is_recipe: whether it is the recipe as it was given.
     """
 
     trial: str
@@ -32,6 +33,7 @@ class Outcome:
     mean_ap: float | None
     flags: dict[str, str]
     reason: str = ""
+    is_recipe: bool = False
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -64,7 +66,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
     notes = [""]
     for each in ranked(outcomes):
         score = each.status.lower() if each.mean_ap is None else f"{each.mean_ap:.1%}"
-        rows.append([each.trial, score, *(each.flags.get(n, "-") for n in names)])
+        trial = f"recipe {each.trial}" if each.is_recipe else each.trial
+        rows.append([trial, score, *(each.flags.get(n, "-") for n in names)])
         notes.append(f"\n    {each.reason}" if each.reason else "")
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths)) for row in rows]
