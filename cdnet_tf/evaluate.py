@@ -12,13 +12,13 @@ import os
 import pathlib
 import time
 
-from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf.data import datasets, doctor, pipeline
-from cdnet_tf.deploy import runners
+from cdnet_tf.deploy import embedders
 from cdnet_tf.retrieval import pictures, ranking, report
 
 _MODEL = flags.DEFINE_string(
@@ -52,18 +52,18 @@ _SHEET = 10  # queries
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    run_flags.set_threads()
+    shared_flags.set_threads()
     if not (_MODEL.value or _CHECK_DATA.value):
         raise app.UsageError("Name a --model, or examine the data with --check_data.")
-    data = run_flags.read_data()
+    data = shared_flags.read_data()
     if _CHECK_DATA.value:
         return _check(data)
-    runner = runners.open_model(
+    embedder = embedders.open_model(
         _MODEL.value, input_size=_wanted_size(), num_threads=os.cpu_count() or 1
     )
     directory = _output_dir()
-    query = _embed(runner, data.query, "query")
-    gallery = _embed(runner, data.gallery, "gallery")
+    query = _embed(embedder, data.query, "query")
+    gallery = _embed(embedder, data.gallery, "gallery")
     found = report.report(
         query, data.query, gallery, data.gallery, rerank=_RERANK.value
     )
@@ -72,24 +72,26 @@ def main(argv: list[str]) -> int:
     record = {
         **found,
         "flip": _FLIP.value,
-        "model": _describe(runner),
-        "provenance": runs.provenance(data),
+        "model": _describe(embedder),
+        "provenance": run_directory.provenance(data),
     }
-    runs.write_text(directory / "evaluation.json", json.dumps(record, indent=1))
+    run_directory.write_text(
+        directory / "evaluation.json", json.dumps(record, indent=1)
+    )
     print(f"Written to {directory}.")
     return 0
 
 
 def _check(data: datasets.ReidDataset) -> int:
     """Prints what the doctor finds; returns the exit status."""
-    findings = doctor.examine(data, run_flags.IMAGES_PER_ID.value)
+    findings = doctor.examine(data, shared_flags.IMAGES_PER_ID.value)
     print(doctor.text(findings))
     return int(any(finding.is_error for finding in findings))
 
 
 def _wanted_size() -> tuple[int, int] | None:
     """The size that the flags ask for, None where they say nothing."""
-    size = run_flags.HEIGHT, run_flags.WIDTH
+    size = shared_flags.HEIGHT, shared_flags.WIDTH
     if not any(flag.present for flag in size):
         return None
     if not all(flag.present for flag in size):
@@ -97,7 +99,7 @@ def _wanted_size() -> tuple[int, int] | None:
             "Of --height and --width one stands alone; give both, or neither: a model "
             "knows its size."
         )
-    return run_flags.HEIGHT.value, run_flags.WIDTH.value
+    return shared_flags.HEIGHT.value, shared_flags.WIDTH.value
 
 
 def _output_dir() -> pathlib.Path:
@@ -115,17 +117,19 @@ def _output_dir() -> pathlib.Path:
     return directory
 
 
-def _embed(runner: runners.Runner, images: datasets.Images, split: str) -> np.ndarray:
+def _embed(
+    embedder: embedders.Embedder, images: datasets.Images, split: str
+) -> np.ndarray:
     """Embeds a split, (n, d); with --flip a sum, whose length does not matter."""
     began = time.perf_counter()
     batches = pipeline.image_batches(
-        images.paths, runner.height, runner.width, run_flags.BATCH_SIZE.value
+        images.paths, embedder.height, embedder.width, shared_flags.BATCH_SIZE.value
     )
-    embeddings = [np.zeros((0, runner.dimensions), np.float32)]
+    embeddings = [np.zeros((0, embedder.dimensions), np.float32)]
     for batch in batches.as_numpy_iterator():
-        embedded = runner.embed(batch)
+        embedded = embedder.embed(batch)
         if _FLIP.value:
-            embedded = embedded + runner.embed(batch[:, :, ::-1])
+            embedded = embedded + embedder.embed(batch[:, :, ::-1])
         embeddings.append(embedded)
     seconds = time.perf_counter() - began
     print(f"{split}: {len(images)} images embedded in {seconds:.1f} s.", flush=True)
@@ -169,17 +173,17 @@ def _ranked(query, gallery, data: datasets.ReidDataset) -> list[pictures.Ranked]
     return rows
 
 
-def _describe(runner: runners.Runner) -> dict:
+def _describe(embedder: embedders.Embedder) -> dict:
     """What was evaluated, for the record."""
     return {
-        "path": str(runner.path),
-        "sha256": _sha256(runner.path),
-        "kind": runner.kind,
+        "path": str(embedder.path),
+        "sha256": _sha256(embedder.path),
+        "kind": embedder.kind,
         "runtime": f"TensorFlow {tf.__version__}",
-        "height": runner.height,
-        "width": runner.width,
-        "dimensions": runner.dimensions,
-        "takes_pixels": runner.pixels,
+        "height": embedder.height,
+        "width": embedder.width,
+        "dimensions": embedder.dimensions,
+        "takes_pixels": embedder.pixels,
     }
 
 

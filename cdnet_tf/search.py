@@ -8,20 +8,21 @@ from __future__ import annotations
 import pathlib
 import time
 
-from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
 from absl import app, flags
 
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import (
     bilevel,
     callbacks,
-    cluster,
+    distributed,
     losses,
     optimizers,
     schedules,
     search_log,
 )
-from cdnet_tf.nn import counting, genotype, networks, supernet
+from cdnet_tf.nn import counting, genotype, networks
+from cdnet_tf.supernet import supernet
 
 _SPACE = flags.DEFINE_enum(
     "space", "cds", list(genotype.SPACES), "Search space: 6 (cs) or 12 (cds) branches."
@@ -63,26 +64,26 @@ _REMEDIES = {
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    strategy = run_flags.set_up()
-    data = run_flags.read_data()
-    run_dir = runs.join_run(strategy, data)
+    strategy = shared_flags.set_up()
+    data = shared_flags.read_data()
+    run_dir = run_directory.join_run(strategy, data)
     if (run_dir / "genotype.json").exists():
         print(f"{run_dir} holds a finished search; choose another --run_dir for more.")
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
     batches = pipeline.search_batches(
         data.train,
-        share=cluster.place(strategy),
-        **run_flags.batch_options(first_epoch),
+        share=distributed.place(strategy),
+        **shared_flags.batch_options(first_epoch),
     )
     with strategy.scope():
         search = _search_model(batches)
-    with cluster.guarded(strategy, run_flags.RESTARTS.value):
+    with distributed.guarded(strategy, shared_flags.RESTARTS.value):
         _fit(search, batches, first_epoch, run_dir, strategy)
         # Reading moving statistics takes every worker.
         # With the neck that the supernet has: every weight of it was trained.
         network = search.net.derive_network(neck="bl")
-    if cluster.place(strategy)[0] == 0:
+    if distributed.place(strategy)[0] == 0:
         _write_results(search, network, data, run_dir)
 
 
@@ -91,12 +92,12 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
     net = supernet.Supernet(
         space,
         batches.num_classes,
-        (run_flags.HEIGHT.value, run_flags.WIDTH.value, 3),
-        run_flags.WIDTH_MULTIPLIER.value,
+        (shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3),
+        shared_flags.WIDTH_MULTIPLIER.value,
         _DROPOUT.value,
-        run_flags.SEED.value,
+        shared_flags.SEED.value,
     )
-    epochs, steps = run_flags.EPOCHS.value, batches.steps_per_epoch
+    epochs, steps = shared_flags.EPOCHS.value, batches.steps_per_epoch
     if _EXPLORATION.value == "uniform_warmup" and _WARMUP_EPOCHS.value >= epochs:
         raise ValueError(
             f"warmup_epochs={_WARMUP_EPOCHS.value} leaves alpha none of epochs="
@@ -107,7 +108,7 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
         total_steps=epochs * steps,
         warmup_steps=_WARMUP_EPOCHS.value * steps,
         temperature=_TEMPERATURE.value,
-        seed=run_flags.SEED.value,
+        seed=shared_flags.SEED.value,
     )
     top_k = len(space) if _TOP_K.value == "all" else int(_TOP_K.value)
     search = bilevel.BilevelSearch(
@@ -135,12 +136,12 @@ def _fit(search, batches, first_epoch: int, run_dir, strategy) -> None:
         run_dir / "tensorboard",
         **_network_options(),
     )
-    runs.fit(
+    run_directory.fit(
         search,
         batches,
         run_dir,
         strategy,
-        images_per_step=2 * run_flags.BATCH_SIZE.value,
+        images_per_step=2 * shared_flags.BATCH_SIZE.value,
         remedies=_REMEDIES,
         log=log,
     )
@@ -151,10 +152,10 @@ def _history(run_dir, search) -> search_log.AlphaHistory:
 
 
 def _network_options() -> dict:
-    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     return {
         "input_shape": shape,
-        "width_multiplier": run_flags.WIDTH_MULTIPLIER.value,
+        "width_multiplier": shared_flags.WIDTH_MULTIPLIER.value,
     }
 
 
@@ -174,7 +175,7 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
     report = search_log.collapse_report(alphas, counts, net.space)
     search_log.write_choices(run_dir / "choices.csv", counts, net.space)
     search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
-    runs.write_text(run_dir / "collapse.txt", report)
+    run_directory.write_text(run_dir / "collapse.txt", report)
     partial = run_dir / "derived.part.keras"
     network.save(partial)
     partial.replace(run_dir / "derived.keras")
@@ -183,15 +184,15 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
         top_k=search.top_k,
         branches=[list(branch) for branch in net.space],
         alpha=net.alpha.numpy().tolist(),
-        provenance=runs.provenance(data),
+        provenance=run_directory.provenance(data),
     )
-    runs.write_text(run_dir / "genotype.json", text + "\n")
+    run_directory.write_text(run_dir / "genotype.json", text + "\n")
     print(f"\n{report}")
     rows = {
         "found genotype": str(found),
         "parameters": f"{counting.parameters(whole):,}",
         "multiply-accumulates": f"{counting.macs(whole):,}",
-        "minutes": f"{(time.perf_counter() - run_flags.LAUNCHED) / 60:.1f}",
+        "minutes": f"{(time.perf_counter() - shared_flags.LAUNCHED) / 60:.1f}",
         "results": str(run_dir),
     }
     for name, value in rows.items():

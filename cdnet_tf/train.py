@@ -11,7 +11,7 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -19,7 +19,7 @@ from absl import app, flags
 from cdnet_tf.data import classification, classification_pipeline, pipeline
 from cdnet_tf.learn import (
     callbacks,
-    cluster,
+    distributed,
     losses,
     optimizers,
     schedules,
@@ -86,40 +86,40 @@ _REMEDY = "Most often the learning rate is too high: lower --lr."
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    strategy = run_flags.set_up()
+    strategy = shared_flags.set_up()
     data = _read_data()
-    run_dir = runs.join_run(strategy, data)
+    run_dir = run_directory.join_run(strategy, data)
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
-    batches = _batches(data, first_epoch, cluster.place(strategy))
+    batches = _batches(data, first_epoch, distributed.place(strategy))
     with strategy.scope():
         model = _model(batches)
         if _INIT_FROM.value and not first_epoch:
             _take_weights(model, run_dir)
-    with cluster.guarded(strategy, run_flags.RESTARTS.value):
-        runs.fit(
+    with distributed.guarded(strategy, shared_flags.RESTARTS.value):
+        run_directory.fit(
             model,
             batches,
             run_dir,
             strategy,
-            images_per_step=run_flags.BATCH_SIZE.value,
+            images_per_step=shared_flags.BATCH_SIZE.value,
             remedies={"loss": _REMEDY},
             log=training_log.History(run_dir / "history.csv", first_epoch),
         )
         model = _local_copy(model, strategy)
-    if cluster.place(strategy)[0] == 0:
+    if distributed.place(strategy)[0] == 0:
         _write_results(model, data, run_dir)
 
 
-def _read_data() -> run_flags.Data:
-    classes = run_flags.has_classes()
-    return run_flags.read_classes() if classes else run_flags.read_data()
+def _read_data() -> shared_flags.Data:
+    classes = shared_flags.has_classes()
+    return shared_flags.read_classes() if classes else shared_flags.read_data()
 
 
-def _batches(data: run_flags.Data, first_epoch: int, share) -> pipeline.Batches:
-    options = run_flags.batch_options(first_epoch)
+def _batches(data: shared_flags.Data, first_epoch: int, share) -> pipeline.Batches:
+    options = shared_flags.batch_options(first_epoch)
     if isinstance(data, classification.ClassificationDataset):
         batches = classification_pipeline.train_batches(data, **options)
         return pipeline.share_of(batches, share)
@@ -130,8 +130,8 @@ def _batches(data: run_flags.Data, first_epoch: int, share) -> pipeline.Batches:
 def _model(batches: pipeline.Batches) -> training.ReidTraining:
     options = {
         "stem": _STEM.value,
-        "input_shape": (run_flags.HEIGHT.value, run_flags.WIDTH.value, 3),
-        "width_multiplier": run_flags.WIDTH_MULTIPLIER.value,
+        "input_shape": (shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3),
+        "width_multiplier": shared_flags.WIDTH_MULTIPLIER.value,
         "neck": _NECK.value,
         "parts": _PARTS.value,
         "num_classes": batches.num_classes,
@@ -141,11 +141,11 @@ def _model(batches: pipeline.Batches) -> training.ReidTraining:
         network = networks.build_named(_GENOTYPE.value, **options)
     else:
         network = networks.build(genotype.load(_GENOTYPE.value), **options)
-    margin = None if run_flags.has_classes() else _MARGIN.value
+    margin = None if shared_flags.has_classes() else _MARGIN.value
     loss = losses.ReidLoss(margin, _LABEL_SMOOTHING.value)
     model = training.ReidTraining(network, loss)
     rate = schedules.warmed_up(_rate(), _LR_WARMUP.value)
-    rates = schedules.by_epoch(rate, run_flags.EPOCHS.value, batches.steps_per_epoch)
+    rates = schedules.by_epoch(rate, shared_flags.EPOCHS.value, batches.steps_per_epoch)
     optimizer = optimizers.CoupledSGD(rates, _MOMENTUM.value, _L2.value)
     model.compile(optimizers.for_policy(optimizer), _XLA.value)
     return model
@@ -153,7 +153,7 @@ def _model(batches: pipeline.Batches) -> training.ReidTraining:
 
 def _rate() -> Callable[[int], float]:
     if _SCHEDULE.value == "cosine":
-        return schedules.cosine(run_flags.EPOCHS.value, _LR.value, _LR_END.value)
+        return schedules.cosine(shared_flags.EPOCHS.value, _LR.value, _LR_END.value)
     if _SCHEDULE.value == "exponential":
         return schedules.exponential(_LR.value, _LR_DECAY.value)
     milestones = [int(epoch) for epoch in _MILESTONES.value]
@@ -162,12 +162,14 @@ def _rate() -> Callable[[int], float]:
 
 def _take_weights(model: training.ReidTraining, run_dir: pathlib.Path) -> None:
     report = transfer.take_weights(model.embedder(), _INIT_FROM.value)
-    runs.write_text(run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n")
+    run_directory.write_text(
+        run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n"
+    )
     print(f"From {_INIT_FROM.value}: {report}")
 
 
 def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining:
-    network = cluster.local_copy(strategy, model.network)
+    network = distributed.local_copy(strategy, model.network)
     return model if network is model.network else training.ReidTraining(network)
 
 
@@ -191,10 +193,10 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
         **found,
         "parameters": counting.parameters(network),
         "macs": counting.macs(network),
-        "provenance": runs.provenance(data),
+        "provenance": run_directory.provenance(data),
     }
-    runs.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
-    minutes = (time.perf_counter() - run_flags.LAUNCHED) / 60
+    run_directory.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
+    minutes = (time.perf_counter() - shared_flags.LAUNCHED) / 60
     print(
         f"\n{table}\n\n{record['parameters']:,} parameters, {record['macs']:,} "
         f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}"
@@ -202,7 +204,7 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
 
 
 def _embed(network: tf.keras.Model, images) -> np.ndarray:
-    size = run_flags.HEIGHT.value, run_flags.WIDTH.value
+    size = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
     return network.predict(pipeline.eval_batches(images.paths, *size), verbose=0)
 
 
@@ -211,9 +213,9 @@ def _errors(network: tf.keras.Model, data) -> dict[str, float]:
 
     The scores of all heads are added.
     """
-    size = run_flags.HEIGHT.value, run_flags.WIDTH.value
+    size = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
     batches = classification_pipeline.test_batches(
-        data, run_flags.BATCH_SIZE.value, *size
+        data, shared_flags.BATCH_SIZE.value, *size
     )
     logits = network.predict(batches, verbose=0)["logits"]
     scores = np.sum(logits, axis=0)  # (n, classes)

@@ -22,13 +22,13 @@ import signal
 import subprocess
 import sys
 
-from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
 import keras_tuner as kt
 import numpy as np
 from absl import app, flags
 
 from cdnet_tf.data import holdout
-from cdnet_tf.learn import space as spaces
+from cdnet_tf.learn import hyperparameters as spaces
 from cdnet_tf.learn import study, study_log
 
 _TARGET = flags.DEFINE_enum(
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the trial
     if _TARGET.value == "search" and not _RETRAINING.value:
         raise app.UsageError("--target=search needs --retraining=FLAGFILE.")
-    directory = pathlib.Path(run_flags.RUN_DIR.value)
+    directory = pathlib.Path(shared_flags.RUN_DIR.value)
     recipe, held = _hold_out(_recipe(argv[1:]))
     space = spaces.override(spaces.SPACES[_TARGET.value], _RANGE.value)
     given = _open(directory, recipe, space, held)
@@ -104,8 +104,8 @@ def main(argv: list[str]) -> int:
         _TUNER.value,
         space,
         trials=_TRIALS.value or (None if _TUNER.value == "hyperband" else 20),
-        epochs=run_flags.EPOCHS.value,
-        seed=run_flags.SEED.value,
+        epochs=shared_flags.EPOCHS.value,
+        seed=shared_flags.SEED.value,
         recipe=spaces.nearest(space, given),
         lease_s=_WORKER_TIMEOUT.value,
     )
@@ -144,10 +144,10 @@ def _recipe(arguments: list[str]) -> list[str]:
 
 def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
     """Adds the number of identities held out; returns the record of who they are."""
-    data = run_flags.read_data()
-    if not run_flags.HOLDOUT_IDENTITIES.value:
+    data = shared_flags.read_data()
+    if not shared_flags.HOLDOUT_IDENTITIES.value:
         number = max(2, len(np.unique(data.train.identities)) // 5)
-        data = holdout.hold_out(data, number, run_flags.HOLDOUT_SEED.value or 0)
+        data = holdout.hold_out(data, number, shared_flags.HOLDOUT_SEED.value or 0)
         recipe = [*recipe, f"--holdout_identities={number}"]
     held = np.unique(data.query.identities)
     return recipe, {"identities": held.tolist(), "counts": data.counts()}
@@ -159,7 +159,7 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
     Returns:
       What the recipe itself says of the flags that are tuned.
     """
-    harmless = run_flags.HARMLESS
+    harmless = shared_flags.HARMLESS
     now = {
         "target": _TARGET.value,
         "tuner": _TUNER.value,
@@ -182,7 +182,7 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
                 )
     elif not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
         directory.mkdir(parents=True, exist_ok=True)
-        runs.write_text(record, json.dumps(now, indent=1))
+        run_directory.write_text(record, json.dumps(now, indent=1))
     return spaces.of_recipe(space, said)
 
 
@@ -220,7 +220,7 @@ def _tuned(plan: _Plan, trial) -> dict[str, str]:
     if epochs:
         tuned["epochs"] = str(epochs)
     said = {_name(each): each.partition("=")[2] for each in plan.recipe}
-    whole = run_flags.EPOCHS.value
+    whole = shared_flags.EPOCHS.value
     return tuned | spaces.in_epochs(_TARGET.value, said, tuned, whole)
 
 
@@ -241,7 +241,7 @@ def _score(plan: _Plan, trial) -> float:
             _run(folder, "train", [*_retraining(plan.recipe), found])
         record = json.loads((folder / "train" / "evaluation.json").read_text())
     except kt.errors.FailedTrialError as error:
-        runs.write_text(folder / "failed.txt", f"{error}\n")
+        run_directory.write_text(folder / "failed.txt", f"{error}\n")
         print(f"Trial {trial.trial_id} failed: {error}", flush=True)
         raise
     mean_ap = record["scores"]["mean_ap"]
@@ -260,7 +260,7 @@ def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
         open(folder / f"{program}.log", "a") as log,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        runs.write_text(recipe, "\n".join(lines) + "\n")
+        run_directory.write_text(recipe, "\n".join(lines) + "\n")
         status = subprocess.run(
             command,
             stdout=log,
@@ -323,7 +323,7 @@ def _write_best(plan: _Plan, best) -> None:
     ]
     for name, own in lines.items():
         whole = [*head, *own, f"--run_dir={plan.directory / name}", ""]
-        runs.write_text(plan.directory / f"{name}.cfg", "\n".join(whole))
+        run_directory.write_text(plan.directory / f"{name}.cfg", "\n".join(whole))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.learn import bilevel, losses, optimizers
-from cdnet_tf.nn import blocks, genotype, supernet
+from cdnet_tf.nn import blocks, genotype
+from cdnet_tf.supernet import supernet
 
 _LR, _L2, _ALPHA_L2 = 0.05, 0.01, 0.1
 _LABELS = tf.constant([0] * 4 + [1] * 4)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cdnet_tf.nn import blocks, branches, packing
+from cdnet_tf.nn import blocks
+from cdnet_tf.supernet import branches, packing
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["shortcut", "identity"])

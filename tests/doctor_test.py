@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdnet_tf.data import datasets, doctor, pedestrians, pipeline
+from cdnet_tf.data import datasets, doctor, pipeline
+from cdnet_tf.pedestrians import writer
 
 # 3 people to train on and 2 to test on, 3 cameras, 2 images of each.
 _PEOPLE = {
@@ -27,7 +28,7 @@ _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     root = tmp_path_factory.mktemp("doctor") / "clean"
-    pedestrians.write_pedestrians(root, **_PEOPLE)
+    writer.write_pedestrians(root, **_PEOPLE)
     return root
 
 

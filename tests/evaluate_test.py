@@ -16,7 +16,8 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.keras import layers
 
-from cdnet_tf.data import datasets, pedestrians, pipeline
+from cdnet_tf.data import datasets, pipeline
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking, report
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -56,7 +57,7 @@ def network():
 def folder(tmp_path_factory, network):
     """Data sets, a sound one and a sick one, and files of the network."""
     folder = tmp_path_factory.mktemp("evaluate")
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder / "data",
         train_identities=2,
         test_identities=4,

@@ -13,9 +13,10 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from cdnet_tf.data import datasets, pedestrians
-from cdnet_tf.deploy import client, runners, tflite_file
+from cdnet_tf.data import datasets
+from cdnet_tf.deploy import embedders, readme, tflite_file
 from cdnet_tf.nn import counting
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking
 from tests import tiny
 from tools import export_tflite
@@ -26,7 +27,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pedestrians"
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder, train_identities=4, test_identities=3, height=64, width=32
     )
     return folder
@@ -88,10 +89,10 @@ def test_reports_what_the_file_does(exported, data_dir, model):
     data = datasets.read("market1501", data_dir)
     found, wanted = [], []
     for path, into in ((folder / row["file"], found), (model, wanted)):
-        runner = runners.open_model(path)
+        embedder = embedders.open_model(path)
         for split in (data.query, data.gallery):
             images = export_tflite.pipeline.image_batches(split.paths, 64, 32)
-            into.append(np.concatenate([runner.embed(b.numpy()) for b in images]))
+            into.append(np.concatenate([embedder.embed(b.numpy()) for b in images]))
     scores = ranking.evaluate(found[0], data.query, found[1], data.gallery)
     assert row["rank1"] == pytest.approx(scores.rank1, abs=1e-6)
     assert row["mean_ap"] == pytest.approx(scores.mean_ap, abs=1e-6)
@@ -133,16 +134,16 @@ def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
     folder, *_ = exported
     text = (folder / "README.txt").read_text()
     assert "distance < 0.7500: 1.00% false accepts" in text
-    title, program = next(iter(client.PROGRAMS.items()))
+    title, program = next(iter(readme.PROGRAMS.items()))
     start = text.index(program.strip())
     script = tmp_path / "program.py"
     script.write_text(text[start : start + len(program)])
     assert "python" in title.lower()
     query = datasets.read("market1501", data_dir).query
-    runner = runners.open_model(folder / "cdnet_int8.tflite")
+    embedder = embedders.open_model(folder / "cdnet_int8.tflite")
     # The files have the network's size, so nothing is resized on the way.
     images = export_tflite.pipeline.image_batches(query.paths[:2], 64, 32)
-    a, b = runner.embed(next(iter(images)).numpy())
+    a, b = embedder.embed(next(iter(images)).numpy())
     wanted = np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b))
     found = subprocess.run(
         [sys.executable, script, folder / "cdnet_int8.tflite", *query.paths[:2]],

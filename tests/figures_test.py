@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdnet_tf.data import figures, people
+from cdnet_tf.pedestrians import figures, people
 
 _PERSON = people.Person(
     skin="tan",

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.learn import optimizers
-from cdnet_tf.nn import blocks, branches, genotype, mblock
+from cdnet_tf.nn import blocks, genotype
+from cdnet_tf.supernet import branches, mblock
 
 CDS = genotype.CDS
 _WIDTHS = [(16, 32), (32, 32)]  # with and without a shortcut convolution

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cdnet_tf.data import datasets, pedestrians, pipeline
-from cdnet_tf.learn import cluster, training_log
+from cdnet_tf.data import datasets, pipeline
+from cdnet_tf.learn import distributed, training_log
 from cdnet_tf.nn import genotype
+from cdnet_tf.pedestrians import writer
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _TWO = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
@@ -30,12 +31,12 @@ def _config(**changes):
 
 
 def test_workers_and_their_order():
-    assert cluster.read_config(_config()) == (["a:1", "b:2"], 1)
+    assert distributed.read_config(_config()) == (["a:1", "b:2"], 1)
     both = {"worker": ["a:1", "b:2"], "chief": ["c:3"]}
     hosts = ["c:3", "a:1", "b:2"]
     for job, index, number in (("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)):
         text = _config(cluster=both, task={"type": job, "index": index})
-        assert cluster.read_config(text) == (hosts, number)
+        assert distributed.read_config(text) == (hosts, number)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_workers_and_their_order():
 )
 def test_bad_tf_config(text, message):
     with pytest.raises(ValueError, match=f"TF_CONFIG=.*{message}.*; set it as in"):
-        cluster.read_config(text)
+        distributed.read_config(text)
 
 
 @pytest.fixture
@@ -80,9 +81,9 @@ def test_slurm_step_in_slurms_order(slurm):
     slurm(**_STEP)
     # Ranks 0 and 1 on n9, rank 2 on n10; 10000 + 40007 mod 20000.
     hosts = ["n9:10007", "n9:10008", "n10:10007"]
-    config = cluster.slurm_config()
+    config = distributed.slurm_config()
     assert config["cluster"] == {"worker": hosts}
-    assert cluster.read_config(json.dumps(config)) == (hosts, 2)
+    assert distributed.read_config(json.dumps(config)) == (hosts, 2)
 
 
 @pytest.mark.parametrize(
@@ -97,21 +98,21 @@ def test_slurm_step_in_slurms_order(slurm):
 def test_bad_slurm_step(slurm, change):
     slurm(**_STEP | change)
     with pytest.raises(ValueError, match="Slurm step's variables .*'SLURM_JOB_ID'"):
-        cluster.slurm_config()
+        distributed.slurm_config()
 
 
 def test_no_cluster_is_named(slurm):
     with pytest.raises(ValueError, match="neither TF_CONFIG nor .* start with srun"):
-        cluster.connect()
+        distributed.connect()
 
 
 def test_one_machine_is_its_own_chief():
     strategy = tf.distribute.get_strategy()
-    assert cluster.place(strategy) == (0, 1)
+    assert distributed.place(strategy) == (0, 1)
     dataset, model = tf.data.Dataset.range(1), tf.keras.Sequential()
-    assert cluster.feed(strategy, dataset) is dataset
-    assert cluster.local_copy(strategy, model) is model
-    with pytest.raises(tf.errors.InternalError), cluster.guarded(strategy):
+    assert distributed.feed(strategy, dataset) is dataset
+    assert distributed.local_copy(strategy, model) is model
+    with pytest.raises(tf.errors.InternalError), distributed.guarded(strategy):
         raise tf.errors.InternalError(None, None, "of one machine")
 
 
@@ -119,10 +120,10 @@ def test_own_folder_is_a_copy_of_what_is_whole(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     for name in ("checkpoint/checkpoint", "alpha.csv", "run.json.part"):
         (tmp_path / name).write_text(name)
-    folder = cluster.own_folder(tmp_path)
+    folder = distributed.own_folder(tmp_path)
     found = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
     assert found == {"checkpoint/checkpoint", "alpha.csv"}
-    assert not list(cluster.own_folder(tmp_path / "new").iterdir())
+    assert not list(distributed.own_folder(tmp_path / "new").iterdir())
 
 
 # Who reads what
@@ -131,7 +132,7 @@ def test_own_folder_is_a_copy_of_what_is_whole(tmp_path):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pedestrians"
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder, train_identities=8, test_identities=4, height=64, width=32
     )
     return folder

@@ -14,9 +14,10 @@ import tensorflow as tf
 from absl import app, flags
 from absl.testing import flagsaver
 
-from cdnet_tf import runs, search
-from cdnet_tf.data import datasets, pedestrians
+from cdnet_tf import run_directory, search
+from cdnet_tf.data import datasets
 from cdnet_tf.nn import genotype, networks, transfer
+from cdnet_tf.pedestrians import writer
 from tools import benchmark
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -26,7 +27,7 @@ SIZE = {"height": 64, "width": 32, "width_multiplier": 0.25, "batch_size": 8}
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pedestrians"
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder, train_identities=8, test_identities=4, height=64, width=32
     )
     return folder
@@ -169,7 +170,7 @@ def test_changed_flag_is_refused_by_name(whole_run, data_dir, flag, value):
 
 
 def test_other_data_are_refused(whole_run, tmp_path):
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         tmp_path / "other", train_identities=9, test_identities=4, height=64, width=32
     )
     _parse(*_arguments(tmp_path / "other", whole_run[0]))
@@ -198,10 +199,10 @@ def test_unwritable_run_dir_fails_at_the_start(data_dir, tmp_path):
 
 
 def test_full_disk_fails_before_training(tmp_path, monkeypatch):
-    usage = runs.shutil.disk_usage(tmp_path)._replace(free=10**6)
-    monkeypatch.setattr(runs.shutil, "disk_usage", lambda _: usage)
+    usage = run_directory.shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(run_directory.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OSError, match="has 1 MB free, and the run needs 500 MB"):
-        runs.check_space(tmp_path, 500 * 10**6)
+        run_directory.check_space(tmp_path, 500 * 10**6)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_bad_flag_may_be_put_right_in_the_same_run_dir(data_dir, tmp_path):
     data = datasets.read("market1501", str(data_dir))
     for top_k in (7, 2):
         _parse(*_arguments(data_dir, tmp_path / "run", top_k=top_k))
-        record = runs.open_run(data) / "run.json"
+        record = run_directory.open_run(data) / "run.json"
         assert json.loads(record.read_text())["flags"]["top_k"] == str(top_k)
 
 

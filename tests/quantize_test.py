@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import quantize, runners, tflite, tflite_file
+from cdnet_tf.deploy import embedders, quantize, tflite, tflite_file
 from tests import tiny
 
 layers = tf.keras.layers
@@ -91,7 +91,7 @@ def test_trains_and_exports_the_same_operations(network, images, student, tmp_pa
     assert tflite_file.op_counts(content) == tflite_file.op_counts(plain)
     path = tmp_path / "trained.tflite"
     path.write_bytes(content)
-    found = runners.open_model(path).embed(tiny.images(12))
+    found = embedders.open_model(path).embed(tiny.images(12))
     # What was trained is what the file computes: rounding differs by single steps.
     trained = student(images, training=True).numpy()
     assert tiny.cosines(found, trained).min() > 0.98

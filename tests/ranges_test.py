@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import ranges, runners, tflite, tflite_file
+from cdnet_tf.deploy import embedders, ranges, tflite, tflite_file
 from tests import tiny
 
 layers = tf.keras.layers
@@ -114,7 +114,7 @@ def test_a_dead_gate_changes_nothing_but_its_step(dead_gate, variant, tmp_path):
     assert max(factors.values()) < 1.01
     path = tmp_path / "file.tflite"
     path.write_bytes(content)
-    found = runners.open_model(path).embed(images)
+    found = embedders.open_model(path).embed(images)
     wanted = dead_gate(preprocess.normalise(images), training=False).numpy()
     assert tiny.cosines(found, wanted).min() > 0.98
     for one, other in zip(before, dead_gate.get_weights()):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cdnet_tf.data import pedestrians, scenes
+from cdnet_tf.pedestrians import scenes, writer
 
 
 def _photograph(number, draw=0, size=(64, 32), **options):
     random = np.random.default_rng(draw)
-    person = pedestrians.family(1)
+    person = writer.family(1)
     image = scenes.photograph(person, scenes.camera(number, 0), size, random, **options)
     return np.asarray(image)
 

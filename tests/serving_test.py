@@ -12,7 +12,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from cdnet_tf.data import pipeline
-from cdnet_tf.deploy import runners, serving
+from cdnet_tf.deploy import embedders, serving
 from cdnet_tf.nn import genotype, networks
 
 _SIZE = (64, 32)
@@ -173,15 +173,15 @@ def test_warmup_replays(directory, served):
 
 
 def test_record_tells_a_runner_the_size(directory, network, files):
-    record = json.loads((directory / runners.SIZE_RECORD).read_text())
+    record = json.loads((directory / embedders.SIZE_RECORD).read_text())
     width = network.output_shape[1]
     sizes = {"height": 64, "width": 32, "dimensions": width}
     assert record == {"network": "cdnet", **sizes, "scores": {"rank1": 0.5}}
-    runner = runners.open_model(directory)
-    assert (runner.height, runner.width, runner.dimensions) == (64, 32, width)
+    embedder = embedders.open_model(directory)
+    assert (embedder.height, embedder.width, embedder.dimensions) == (64, 32, width)
     images = np.concatenate(list(pipeline.image_batches(files, *_SIZE)))
     expected = _unit(network(_batch(files)).numpy())
-    np.testing.assert_allclose(runner.embed(images), expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed(images), expected, atol=1e-5)
 
 
 def test_saved_model_cli_shows_and_runs_it(pixels_directory, files, tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import keras_tuner as kt
 import pytest
 
-from cdnet_tf.learn import space, study
+from cdnet_tf.learn import hyperparameters, study
 
-_SPACE: space.Space = {
-    "lr": space.Interval(0.01, 1.0, log=True),
-    "schedule": space.Choice(("a", "b")),
+_SPACE: hyperparameters.Space = {
+    "lr": hyperparameters.Interval(0.01, 1.0, log=True),
+    "schedule": hyperparameters.Choice(("a", "b")),
 }
 
 

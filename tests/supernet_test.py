@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.learn import losses, optimizers
-from cdnet_tf.nn import genotype, networks, supernet
+from cdnet_tf.nn import genotype, networks
+from cdnet_tf.supernet import supernet
 
 _LABELS = tf.constant([0, 0, 0, 0, 1, 1, 1, 1])
 

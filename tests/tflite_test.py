@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import runners, tflite, tflite_file
+from cdnet_tf.deploy import embedders, tflite, tflite_file
 from tests import tiny
 
 # One file of each variant; layouts and batches take turns over them.
@@ -58,7 +58,7 @@ def test_embeds_as_the_float_network(files, judged, tmp_path, variant, least):
     images, wanted = judged
     path = tmp_path / "file.tflite"
     path.write_bytes(files[variant])
-    found = runners.open_model(path).embed(images)
+    found = embedders.open_model(path).embed(images)
     assert tiny.cosines(found, wanted).min() > least
     # Scale and zero point of the output are right too, not the direction alone.
     np.testing.assert_allclose(
@@ -105,7 +105,7 @@ def test_uint8_is_as_good_at_the_border(files, judged, tmp_path):
     for variant in ("int8", "uint8"):
         path = tmp_path / f"{variant}.tflite"
         path.write_bytes(files[variant])
-        found[variant] = runners.open_model(path).embed(images)
+        found[variant] = embedders.open_model(path).embed(images)
     assert tiny.cosines(found["int8"], found["uint8"]).min() > 0.99
 
 
@@ -176,7 +176,7 @@ def test_keeps_named_layers_in_float(network, judged, tmp_path):
         tflite_file.check(content, "uint8", "nhwc", kept[1:])
     path = tmp_path / "file.tflite"
     path.write_bytes(content)
-    assert tiny.cosines(runners.open_model(path).embed(images), wanted).min() > 0.98
+    assert tiny.cosines(embedders.open_model(path).embed(images), wanted).min() > 0.98
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cdnet_tf.data import datasets, pedestrians, pipeline
+from cdnet_tf.data import datasets, pipeline
 from cdnet_tf.deploy import tflite
 from cdnet_tf.nn import genotype, networks
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking
 
 _SIZE = (256, 128)
@@ -70,7 +71,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pedestrians"
     # Smaller than the network's input, as most people on a frame are. Larger ones a
     # tracker resizes without antialiasing, and so sees otherwise than evaluation.
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder, train_identities=2, test_identities=6, height=100, width=48
     )
     return datasets.read("market1501", folder)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cdnet_tf.data import datasets, pedestrians, pipeline
+from cdnet_tf.data import datasets, pipeline
 from cdnet_tf.learn import training_log
 from cdnet_tf.nn import counting, genotype
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -70,7 +71,7 @@ def _write_cifar(root):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder / "data", train_identities=4, test_identities=4, height=64, width=32
     )
     _write_cifar(folder / "cifar-100-binary")

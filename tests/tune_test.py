@@ -15,9 +15,10 @@ import sys
 import numpy as np
 import pytest
 
-from cdnet_tf.data import datasets, holdout, pedestrians
+from cdnet_tf.data import datasets, holdout
 from cdnet_tf.learn import study_log
 from cdnet_tf.nn import genotype
+from cdnet_tf.pedestrians import writer
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -25,7 +26,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tune")
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder / "data", train_identities=8, test_identities=4, height=64, width=32
     )
     found = genotype.Genotype((genotype.CS[0],) * 6)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.keras import layers
 
-from cdnet_tf.data import pedestrians, preprocess
+from cdnet_tf.data import preprocess
 from cdnet_tf.nn import genotype, networks
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import pictures
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -54,7 +55,7 @@ def folder(tmp_path_factory, network):
     x = layers.AveragePooling2D(2, name="halves")(x)
     x = layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
     tf.keras.Model(image, x).save(folder / "other.keras")
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         folder / "data",
         train_identities=2,
         test_identities=2,

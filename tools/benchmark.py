@@ -25,7 +25,7 @@ import time
 import types
 from collections.abc import Callable
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -58,12 +58,12 @@ def main(argv: list[str]) -> None:
 
 def size() -> None:
     """Parameters and multiply-accumulates of whole networks, neck included."""
-    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     for name in _NETWORKS.value:
         network = networks.build_named(
             name,
             input_shape=shape,
-            width_multiplier=run_flags.WIDTH_MULTIPLIER.value,
+            width_multiplier=shared_flags.WIDTH_MULTIPLIER.value,
         )
         _emit(
             network=name,
@@ -72,7 +72,7 @@ def size() -> None:
         )
 
 
-@run_flags.unrewritten()
+@shared_flags.unrewritten()
 def train() -> None:
     """CDNet's training step at 256x128, and how long its convolutions alone must take.
 
@@ -80,9 +80,9 @@ def train() -> None:
     gradients of inputs and of weights), at the best rate that a dense convolution of
     the network's own sizes reaches here. Both are timed in turn.
     """
-    run_flags.set_threads()
+    shared_flags.set_threads()
     batch = flags.FLAGS.batch_size if flags.FLAGS["batch_size"].present else 8
-    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     began = time.perf_counter()
     network = networks.build_named("cdnet", input_shape=shape, num_classes=751)
     model = training.ReidTraining(network)
@@ -104,7 +104,7 @@ def train() -> None:
         batch_size=batch,
         height=shape[0],
         width=shape[1],
-        launch_to_first_step_s=round(started - run_flags.LAUNCHED, 1),
+        launch_to_first_step_s=round(started - shared_flags.LAUNCHED, 1),
         of_these_build_trace_and_first_step_s=round(started - began, 1),
         step_ms=round(statistics.median(step for step, _ in pairs)),
         floor_ms=round(statistics.median(floor for _, floor in pairs)),

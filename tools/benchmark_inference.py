@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
@@ -142,9 +142,9 @@ def _converted(network: tf.keras.Model, variant: str, images) -> bytes:
 def _network(name: str) -> tf.keras.Model:
     """Statistics of one batch of images, so that no channel's values are absurd."""
     tf.keras.utils.set_random_seed(0)
-    shape = run_flags.HEIGHT.value, run_flags.WIDTH.value, 3
+    shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     network = networks.build_named(
-        name, input_shape=shape, width_multiplier=run_flags.WIDTH_MULTIPLIER.value
+        name, input_shape=shape, width_multiplier=shared_flags.WIDTH_MULTIPLIER.value
     )
     rng = np.random.default_rng(0)
     for layer in network.layers:

@@ -25,14 +25,15 @@ import tempfile
 import time
 import types
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import bilevel, optimizers
-from cdnet_tf.nn import branches, genotype, supernet
+from cdnet_tf.nn import genotype
+from cdnet_tf.supernet import branches, supernet
 
 _SPACES = flags.DEFINE_list("spaces", ["cs", "cds"], "Search spaces.")
 _KS = flags.DEFINE_list("ks", ["1", "2", "3", "4", "all"], "Top-k.")
@@ -141,12 +142,12 @@ class _Server:
 def serve(options: dict) -> None:
     """The measured process: builds a step, then answers requests on stdin."""
     rewritten = options.pop("rewritten", "reference" in options)
-    with contextlib.nullcontext() if rewritten else run_flags.unrewritten():
+    with contextlib.nullcontext() if rewritten else shared_flags.unrewritten():
         _serve(options)
 
 
 def _serve(options: dict) -> None:
-    started = run_flags.LAUNCHED
+    started = shared_flags.LAUNCHED
     imported = time.perf_counter()
     make = _reference_step if "reference" in options else _our_step
     set_alpha, step, trace = make(**options)
@@ -206,7 +207,7 @@ def _measure(set_alpha, step, k: int | str) -> dict:
 
 
 def _our_step(space: str, k: int | str):
-    run_flags.set_threads()
+    shared_flags.set_threads()
     members = genotype.SPACES[space]
     size = _step_size()
     net = supernet.Supernet(members, 10, (size["height"], size["width"], 3))
@@ -262,7 +263,7 @@ def _reference_step(reference: str, space: str, k: int):
     return set_alpha, step, lambda: both_passes.get_concrete_function(x, y)
 
 
-@run_flags.unrewritten()
+@shared_flags.unrewritten()
 def profile() -> None:
     """Time in each kind of op of a CDS top-2 step, summed over threads."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -296,13 +297,13 @@ def profile() -> None:
 
 def feed() -> None:
     """Images per second that the input pipeline can give, cached and not."""
-    data = run_flags.read_data()
+    data = shared_flags.read_data()
     size = _step_size()
     for cache_bytes in (None, 0):
         batches = pipeline.search_batches(
             data.train,
-            identities_per_batch=size["batch_size"] // run_flags.IMAGES_PER_ID.value,
-            images_per_id=run_flags.IMAGES_PER_ID.value,
+            identities_per_batch=size["batch_size"] // shared_flags.IMAGES_PER_ID.value,
+            images_per_id=shared_flags.IMAGES_PER_ID.value,
             seed=0,
             epochs=10**6,
             height=size["height"],

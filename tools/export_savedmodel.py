@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import pathlib
 
-from cdnet_tf import run_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import tensorflow as tf
 from absl import app, flags, logging
 

@@ -15,13 +15,13 @@ import sys
 import tempfile
 import time
 
-from cdnet_tf import run_flags, runs  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
 from cdnet_tf.data import datasets, pipeline, preprocess
-from cdnet_tf.deploy import client, quantize, rewrite, runners, tflite, tflite_file
+from cdnet_tf.deploy import embedders, quantize, readme, rewrite, tflite, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.retrieval import ranking
 
@@ -79,10 +79,10 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     _check_flags()
     logging.set_verbosity(logging.WARNING)  # The converter announces itself each time.
-    run_flags.set_threads()
-    tf.keras.utils.set_random_seed(run_flags.SEED.value)
+    shared_flags.set_threads()
+    tf.keras.utils.set_random_seed(shared_flags.SEED.value)
     network = _load(pathlib.Path(_MODEL.value))
-    data = run_flags.read_data()
+    data = shared_flags.read_data()
     calibration = _calibration(network, data.train)
     if _DEBUG_LAYERS.value:
         _print_worst(network, calibration)
@@ -130,13 +130,13 @@ def _check_flags() -> None:
 
 
 def _load(path: pathlib.Path) -> tf.keras.Model:
-    runners.open_model(path)  # Says what is wrong with a file.
+    embedders.open_model(path)  # Says what is wrong with a file.
     return tf.keras.models.load_model(path, compile=False)
 
 
 def _calibration(network: tf.keras.Model, train: datasets.Images) -> np.ndarray:
     """Draws images of the training split, (n, h, w, 3) uint8."""
-    rng = np.random.default_rng(run_flags.SEED.value)
+    rng = np.random.default_rng(shared_flags.SEED.value)
     count = min(_CALIBRATION.value, len(train))
     drawn = sorted(rng.choice(len(train), count, replace=False))
     paths = [train.paths[i] for i in drawn]
@@ -158,7 +158,7 @@ class Gate:
 
     def __init__(self, network: tf.keras.Model, data: datasets.ReidDataset) -> None:
         self._network = network
-        self._splits = subset(data, _GATE_IMAGES.value, run_flags.SEED.value)
+        self._splits = subset(data, _GATE_IMAGES.value, shared_flags.SEED.value)
         self._macs = counting.macs(network)
 
         @tf.function
@@ -178,7 +178,7 @@ class Gate:
         Returns:
           Cosines to the float network's embeddings, scores, and `map_drop`, in points.
         """
-        found = self._embed(runners.open_model(path).embed)
+        found = self._embed(embedders.open_model(path).embed)
         cosines = np.concatenate(
             [_cosines(*pair) for pair in zip(found, self._embeddings)]
         )
@@ -256,7 +256,7 @@ def _trained(network, data, calibration: np.ndarray) -> tf.keras.Model:
     """
     student = quantize.trainable(network, preprocess.normalise(calibration).numpy())
     height, width = network.input_shape[1:3]
-    options = run_flags.batch_options(0)
+    options = shared_flags.batch_options(0)
     options.update(epochs=_QAT_EPOCHS.value, height=height, width=width)
     batches = pipeline.train_batches(data.train, **options)
     steps = batches.steps_per_epoch * _QAT_EPOCHS.value
@@ -383,12 +383,12 @@ def _write_report(directory: pathlib.Path, rows: list[dict], data) -> None:
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
         "rewrite": _REWRITE.value,
-        "provenance": runs.provenance(data),
+        "provenance": run_directory.provenance(data),
     }
     passed = [{**row, "export": settings} for row in rows if not row["failure"]]
     failed = [{**row, "export": settings} for row in rows if row["failure"]]
     record = {"files": [*others, *passed], "failed": failed}
-    runs.write_text(path, json.dumps(record, indent=1))
+    run_directory.write_text(path, json.dumps(record, indent=1))
 
 
 def _write_readme(directory: pathlib.Path) -> None:
@@ -398,8 +398,8 @@ def _write_readme(directory: pathlib.Path) -> None:
             files[path.name] = tflite_file.describe(path.read_bytes())
         except ValueError as error:
             print(f"README.txt leaves out {path.name}: {error}", file=sys.stderr)
-    text = client.readme(files, client.thresholds(_evaluation()))
-    runs.write_text(directory / "README.txt", text)
+    text = readme.readme(files, readme.thresholds(_evaluation()))
+    run_directory.write_text(directory / "README.txt", text)
 
 
 def _evaluation() -> dict | None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 from absl import app, flags
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     output = pathlib.Path(_OUTPUT.value)
     if output.suffix != ".keras":
         raise app.UsageError(f"--output={output} has to end in .keras.")
-    size = (run_flags.HEIGHT.value, run_flags.WIDTH.value, 3)
+    size = (shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3)
     try:
         state = read_state(pathlib.Path(_CHECKPOINT.value))
         model = torch_weights.restore(state, _NETWORK.value, _HEADS.value, size)

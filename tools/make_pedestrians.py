@@ -11,7 +11,8 @@ import json
 import numpy as np
 from absl import app, flags
 
-from cdnet_tf.data import datasets, pedestrians
+from cdnet_tf.data import datasets
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import baselines, ranking
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to make.")
@@ -34,10 +35,10 @@ def main(argv: list[str]) -> None:
     if not (_OUTPUT_DIR.value or _SHEET.value):
         raise app.UsageError("Name --output_dir, --contact_sheet or both.")
     if _SHEET.value:
-        pedestrians.contact_sheet(seed=_SEED.value).save(_SHEET.value, quality=85)
+        writer.contact_sheet(seed=_SEED.value).save(_SHEET.value, quality=85)
     if not _OUTPUT_DIR.value:
         return
-    counts = pedestrians.write_pedestrians(
+    counts = writer.write_pedestrians(
         _OUTPUT_DIR.value,
         train_identities=_TRAIN.value,
         test_identities=_TEST.value,

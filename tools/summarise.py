@@ -11,7 +11,7 @@ import pathlib
 import statistics
 import time
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -30,8 +30,8 @@ _ROW = "{:<24}{:>8.1%}{:>8.1%}{:>8}{:>8}"
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    run_flags.set_threads()
-    data = run_flags.read_data()
+    shared_flags.set_threads()
+    data = shared_flags.read_data()
     model = pathlib.Path(_MODEL.value)
     trained = json.loads((model.parent / "evaluation.json").read_text())["scores"]
     exported = json.loads(

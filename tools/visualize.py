@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -33,14 +33,14 @@ _STAGES = ("stage1", "stage2", "stage3")
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    run_flags.set_threads()
+    shared_flags.set_threads()
     path = pathlib.Path(_MODEL.value)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; pass a run's model.keras.")
     network = tf.keras.models.load_model(path, compile=False)
     chosen = _named_layers(network) if _LAYERS.value else _last_of_stages(network)
     maps = tf.keras.Model(network.inputs, [layer.output for layer in chosen.values()])
-    files = _IMAGES.value or run_flags.read_data().query.paths[: _COUNT.value]
+    files = _IMAGES.value or shared_flags.read_data().query.paths[: _COUNT.value]
     rows = [
         _row(maps, image)
         for batch in pipeline.image_batches(files, *network.input_shape[1:3])

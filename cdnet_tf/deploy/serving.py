@@ -21,7 +21,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import runners
+from cdnet_tf.deploy import embedders
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 # What each signature takes; all give `embeddings`, (batch, d) float32.
@@ -64,7 +64,7 @@ def export(
             warmup.write(log.SerializeToString())
     sizes = {"height": height, "width": width, "dimensions": dimensions}
     text = json.dumps({"network": network.name, **sizes, **(record or {})}, indent=1)
-    (directory / runners.SIZE_RECORD).write_text(text + "\n", "utf-8")
+    (directory / embedders.SIZE_RECORD).write_text(text + "\n", "utf-8")
 
 
 class _Server(tf.Module):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from cdnet_tf.learn import losses
-from cdnet_tf.nn import supernet
+from cdnet_tf.supernet import supernet
 
 
 @dataclasses.dataclass(frozen=True)

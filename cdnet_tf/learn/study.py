@@ -18,7 +18,7 @@ import keras_tuner as kt
 from keras_tuner.engine import base_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
-from cdnet_tf.learn import space as spaces
+from cdnet_tf.learn import hyperparameters as spaces
 
 OBJECTIVE = "mean_ap"
 _RECIPE = "tuner/recipe"  # among a trial's values, as keras-tuner's own marks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdnet_tf.data import people, skeleton
+from cdnet_tf.pedestrians import people, skeleton
 
 
 def hat(pen, person):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.keras import layers
 
-from cdnet_tf.deploy import runners
+from cdnet_tf.deploy import embedders
 
 # The converter says so of every float network, whose ranges come from samples here.
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
@@ -101,7 +101,7 @@ def _save_saved_models(folder, network):
 def _record_size(folder, height, width):
     (folder / "assets.extra").mkdir(exist_ok=True)
     text = json.dumps({"height": height, "width": width})
-    (folder / runners.SIZE_RECORD).write_text(text)
+    (folder / embedders.SIZE_RECORD).write_text(text)
 
 
 def _save_tflite(folder, network, images):
@@ -155,15 +155,15 @@ def _difference(embeddings, expected):
 @pytest.mark.parametrize("name", _FILES)
 def test_file_gives_the_networks_embeddings(folder, name, images, expected):
     kind, pixels, tolerance = _FILES[name]
-    runner = runners.open_model(folder / name)
-    assert (runner.kind, runner.pixels) == (kind, pixels)
-    assert (runner.height, runner.width) == (_HEIGHT, _WIDTH)
-    assert runner.dimensions == _DIMENSIONS
-    embeddings = runner.embed(images)
+    embedder = embedders.open_model(folder / name)
+    assert (embedder.kind, embedder.pixels) == (kind, pixels)
+    assert (embedder.height, embedder.width) == (_HEIGHT, _WIDTH)
+    assert embedder.dimensions == _DIMENSIONS
+    embeddings = embedder.embed(images)
     assert embeddings.dtype == np.float32
     plain, mirrored = expected
     assert _difference(embeddings, plain) < tolerance
-    assert _difference(runner.embed(images[:, :, ::-1]), mirrored) < tolerance
+    assert _difference(embedder.embed(images[:, :, ::-1]), mirrored) < tolerance
     # Far from what other images, or the same ones mirrored, would give.
     assert _difference(embeddings[::-1], plain) > 4 * _INTEGER
     assert _difference(mirrored, plain) > 4 * _INTEGER
@@ -171,52 +171,52 @@ def test_file_gives_the_networks_embeddings(folder, name, images, expected):
 
 @pytest.mark.parametrize("name", _FILES)
 def test_batches_of_any_size_agree(folder, name, images):
-    runner = runners.open_model(folder / name, num_threads=2)
-    whole = runner.embed(images)
-    parts = [runner.embed(images[start : start + 3]) for start in (0, 3, 6)]
+    embedder = embedders.open_model(folder / name, num_threads=2)
+    whole = embedder.embed(images)
+    parts = [embedder.embed(images[start : start + 3]) for start in (0, 3, 6)]
     # Integers are equal; a float sum may be taken in another order.
     assert _difference(np.concatenate(parts), whole) < min(_FILES[name][2], _HALF)
-    assert runner.embed(images[:0]).shape == (0, _DIMENSIONS)
+    assert embedder.embed(images[:0]).shape == (0, _DIMENSIONS)
 
 
 def test_int8_steps_are_those_of_the_file(folder, images):
     # An embedding of an int8 file is (q - zero point) * scale, q a whole number.
     details = tf.lite.Interpreter(str(folder / "int8.tflite")).get_output_details()[0]
     scale, zero_point = details["quantization"]
-    q = runners.open_model(folder / "int8.tflite").embed(images) / scale + zero_point
+    q = embedders.open_model(folder / "int8.tflite").embed(images) / scale + zero_point
     np.testing.assert_allclose(q, np.round(q), atol=1e-3)
     assert -128 <= q.min() < q.max() <= 127
 
 
 def test_free_size_is_asked_recorded_or_usual(folder, tmp_path, images):
-    assert runners.open_model(folder / "free", input_size=(32, 16)).height == 32
+    assert embedders.open_model(folder / "free", input_size=(32, 16)).height == 32
     (tmp_path / "silent").mkdir()
     for file in ("saved_model.pb", "variables"):
         (tmp_path / "silent" / file).symlink_to(folder / "free" / file)
-    runner = runners.open_model(tmp_path / "silent")
-    assert (runner.height, runner.width) == (256, 128)
+    embedder = embedders.open_model(tmp_path / "silent")
+    assert (embedder.height, embedder.width) == (256, 128)
     _record_size(tmp_path / "silent", 64, 32)
-    assert runners.open_model(tmp_path / "silent").width == 32
+    assert embedders.open_model(tmp_path / "silent").width == 32
 
 
 def test_fixed_size_is_not_changed(folder):
     with pytest.raises(ValueError, match="takes images of 16x8, not 32x16"):
-        runners.open_model(folder / "model.keras", input_size=(32, 16))
+        embedders.open_model(folder / "model.keras", input_size=(32, 16))
 
 
 def test_images_of_another_size_or_type_are_refused(folder, images):
-    runner = runners.open_model(folder / "model.keras")
+    embedder = embedders.open_model(folder / "model.keras")
     with pytest.raises(ValueError, match=r"model.keras was given uint8 .*\(n, 16, 8,"):
-        runner.embed(images[:, :8])
+        embedder.embed(images[:, :8])
     with pytest.raises(ValueError, match="given float32"):
-        runner.embed(_normalised(images))
+        embedder.embed(_normalised(images))
 
 
 def test_missing_unknown_and_broken_files_are_named(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.keras does not exist"):
-        runners.open_model(tmp_path / "none.keras")
+        embedders.open_model(tmp_path / "none.keras")
     with pytest.raises(ValueError, match="is a directory without a saved_model.pb"):
-        runners.open_model(tmp_path)
+        embedders.open_model(tmp_path)
     for name, message in (
         ("a.h5", "a.h5 is none of the kinds"),
         ("a.keras", r"a.keras cannot be read \(.*TensorFlow"),
@@ -224,7 +224,7 @@ def test_missing_unknown_and_broken_files_are_named(folder, tmp_path):
     ):
         (tmp_path / name).write_bytes(b"not a network" * 9)
         with pytest.raises(ValueError, match=message):
-            runners.open_model(tmp_path / name)
+            embedders.open_model(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -241,20 +241,20 @@ def test_other_networks_are_refused(tmp_path, shape, heads, message):
     outputs = [layers.Dense(3, name=f"head{i}")(x) for i in range(heads)]
     tf.keras.Model(image, outputs).save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=message):
-        runners.open_model(tmp_path / "model.keras")
+        embedders.open_model(tmp_path / "model.keras")
 
 
 def test_feature_maps_are_no_embedding(tmp_path):
     image = tf.keras.Input((16, 8, 3))
     tf.keras.Model(image, layers.ReLU()(image)).save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"output of shape \(None, 16, 8, 3\)"):
-        runners.open_model(tmp_path / "model.keras")
+        embedders.open_model(tmp_path / "model.keras")
 
 
 def test_saved_model_needs_its_signature(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "empty"))
     with pytest.raises(ValueError, match=r"no signature serving_default, only \[\]"):
-        runners.open_model(tmp_path / "empty")
+        embedders.open_model(tmp_path / "empty")
 
 
 def test_integers_need_a_scale(tmp_path):
@@ -264,4 +264,4 @@ def test_integers_need_a_scale(tmp_path):
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
     (tmp_path / "cast.tflite").write_bytes(converter.convert())
     with pytest.raises(ValueError, match="cast.tflite has int8 values without a scale"):
-        runners.open_model(tmp_path / "cast.tflite")
+        embedders.open_model(tmp_path / "cast.tflite")

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from cdnet_tf.data import figures, people
+from cdnet_tf.pedestrians import figures, people
 
 
 @dataclasses.dataclass(frozen=True)

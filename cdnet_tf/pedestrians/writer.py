@@ -19,7 +19,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from cdnet_tf.data import people, scenes
+from cdnet_tf.pedestrians import people, scenes
 
 FAMILY = 4
 _DETAILS = ("pattern", "coarse", "carried", "large", "left", "hat", "legs")

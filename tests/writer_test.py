@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdnet_tf.data import datasets, figures, pedestrians, people
+from cdnet_tf.data import datasets
+from cdnet_tf.pedestrians import figures, people, writer
 
 SMALL = {
     "train_identities": 3,
@@ -25,7 +26,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "pedestrians"
-    pedestrians.write_pedestrians(folder, **SMALL)
+    writer.write_pedestrians(folder, **SMALL)
     return folder
 
 
@@ -61,15 +62,15 @@ def test_images_are_rgb_jpegs_of_the_asked_size(root):
 
 
 def test_same_seed_same_bytes_and_other_seed_other_bytes(root, tmp_path):
-    pedestrians.write_pedestrians(tmp_path / "again", **SMALL)
-    pedestrians.write_pedestrians(tmp_path / "other", **SMALL, seed=1)
+    writer.write_pedestrians(tmp_path / "again", **SMALL)
+    writer.write_pedestrians(tmp_path / "other", **SMALL, seed=1)
     assert _digests(tmp_path / "again") == _digests(root)
     assert not set(_digests(tmp_path / "other").values()) & set(_digests(root).values())
 
 
 def test_more_people_leave_the_first_as_they_are(root, tmp_path):
     more = {**SMALL, "train_identities": 5}
-    pedestrians.write_pedestrians(tmp_path / "more", **more)
+    writer.write_pedestrians(tmp_path / "more", **more)
     train = {k: v for k, v in _digests(root).items() if "train" in k}
     assert len(train) == 36
     assert train.items() <= _digests(tmp_path / "more").items()
@@ -77,8 +78,8 @@ def test_more_people_leave_the_first_as_they_are(root, tmp_path):
 
 def test_a_family_shares_most_attributes_and_no_two_look_alike():
     seen = set()
-    for first in range(1, 400, pedestrians.FAMILY):
-        members = [pedestrians.family(first + i) for i in range(pedestrians.FAMILY)]
+    for first in range(1, 400, writer.FAMILY):
+        members = [writer.family(first + i) for i in range(writer.FAMILY)]
         for member in members[1:]:
             base = vars(members[0])
             differing = [name for name in base if base[name] != vars(member)[name]]
@@ -95,19 +96,19 @@ def test_no_two_people_of_a_family_are_drawn_alike():
             figures.draw(image, person, pose, (32, 122), 100)
             yield image.tobytes()
 
-    views = {tuple(drawn(pedestrians.family(i))) for i in range(1, 401)}
+    views = {tuple(drawn(writer.family(i))) for i in range(1, 401)}
     assert len(views) == 400
 
 
 def test_patterns_and_bags_stand_out_from_the_top():
-    for person in map(pedestrians.family, range(1, 401)):
+    for person in map(writer.family, range(1, 401)):
         top = np.array(people.COLOURS[person.top])
         for colour in (person.accent, person.carried_colour):
             assert np.linalg.norm(top - people.COLOURS[colour]) > 80
 
 
 def test_colours_of_clothes_are_shared_by_many_people():
-    tops = collections.Counter(pedestrians.family(i).top for i in range(1, 401))
+    tops = collections.Counter(writer.family(i).top for i in range(1, 401))
     assert min(tops.values()) > 4
     assert len(tops) < 20
 
@@ -125,17 +126,17 @@ def test_cameras_differ_in_colour(root):
 
 def test_existing_data_are_kept_and_others_refused(root):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")}
-    counts = pedestrians.write_pedestrians(root, **SMALL)
+    counts = writer.write_pedestrians(root, **SMALL)
     assert counts == {"bounding_box_train": 36, "query": 24, "bounding_box_test": 32}
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.jpg")} == before
     with pytest.raises(FileExistsError, match=r"other parameters \(junk=3, not 4\)"):
-        pedestrians.write_pedestrians(root, **{**SMALL, "junk": 4})
+        writer.write_pedestrians(root, **{**SMALL, "junk": 4})
 
 
 def test_foreign_folder_is_not_touched(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="something else"):
-        pedestrians.write_pedestrians(tmp_path, **SMALL)
+        writer.write_pedestrians(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -145,22 +146,22 @@ def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(json, "dumps", fail)
     with pytest.raises(OSError, match="No space"):
-        pedestrians.write_pedestrians(tmp_path / "half", **SMALL)
+        writer.write_pedestrians(tmp_path / "half", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_quicker_process_wins(tmp_path, monkeypatch):
-    write = pedestrians._write
+    write = writer._write
     seen: list = []
 
     def interrupted(root, **parameters):
         if not seen:
             seen.append(root)
-            pedestrians.write_pedestrians(tmp_path / "shared", **SMALL)
+            writer.write_pedestrians(tmp_path / "shared", **SMALL)
         return write(root, **parameters)
 
-    monkeypatch.setattr(pedestrians, "_write", interrupted)
-    counts = pedestrians.write_pedestrians(tmp_path / "shared", **SMALL)
+    monkeypatch.setattr(writer, "_write", interrupted)
+    counts = writer.write_pedestrians(tmp_path / "shared", **SMALL)
     assert counts["query"] == 24
     assert [path.name for path in tmp_path.iterdir()] == ["shared"]
 
@@ -177,9 +178,9 @@ def test_a_quicker_process_wins(tmp_path, monkeypatch):
 )
 def test_errors_name_the_value(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        pedestrians.write_pedestrians(tmp_path / "x", **{**SMALL, **change})
+        writer.write_pedestrians(tmp_path / "x", **{**SMALL, **change})
 
 
 def test_contact_sheet_has_a_person_a_row_and_a_camera_a_column():
-    sheet = pedestrians.contact_sheet(people=2, cameras=3, height=64, width=32)
+    sheet = writer.contact_sheet(people=2, cameras=3, height=64, width=32)
     assert sheet.size == (96, 128)

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.nn import blocks, branches, genotype, packing
+from cdnet_tf.nn import blocks, genotype
+from cdnet_tf.supernet import branches, packing
 
 register = tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from cdnet_tf.nn import blocks, replay
+from cdnet_tf.nn import blocks
+from cdnet_tf.supernet import forward_backward
 
 
 def _function(ops, x, kernel, gamma, beta):
@@ -21,7 +22,7 @@ def _arguments():
 
 
 class _Plain:
-    """What `replay.Record` computes, left to TensorFlow's gradient."""
+    """What `forward_backward.Forward` computes, left to TensorFlow's gradient."""
 
     def keep(self, tensor):
         return tensor
@@ -37,7 +38,7 @@ class _Plain:
 
 
 def test_same_epsilon():
-    assert replay._EPSILON == blocks.BN_EPSILON
+    assert forward_backward._EPSILON == blocks.BN_EPSILON
 
 
 def test_halves_equal_the_whole():
@@ -48,18 +49,18 @@ def test_halves_equal_the_whole():
         expected = _function(_Plain(), *arguments)
     expected_gradients = tape.gradient(expected, arguments, dy)
 
-    record = replay.Record()
+    record = forward_backward.Forward()
     found = _function(record, *arguments)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with tf.GradientTape() as tape:
         tape.watch(arguments)
-        again = _function(replay.Replay(record.kept), *arguments)
+        again = _function(forward_backward.Backward(record.kept), *arguments)
     np.testing.assert_array_equal(again, found)
     for a, b in zip(tape.gradient(again, arguments, dy), expected_gradients):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
     # Replaying does not use the record up.
     np.testing.assert_array_equal(
-        _function(replay.Replay(record.kept), *arguments), found
+        _function(forward_backward.Backward(record.kept), *arguments), found
     )
 
 
@@ -68,14 +69,14 @@ def test_backward_half_computes_with_what_was_kept():
     kept = {tf.float32: [tf.constant([7.0, 11.0])]}
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = replay.Replay(kept).keep(5 * x) ** 2
+        y = forward_backward.Backward(kept).keep(5 * x) ** 2
     np.testing.assert_array_equal(y, [49, 121])
     # d(u^2) = 2 u du with u as kept and du = 5.
     np.testing.assert_array_equal(tape.gradient(y, x), [2 * 7 * 5, 2 * 11 * 5])
 
 
 def test_kept_by_dtype_in_order():
-    record = replay.Record()
+    record = forward_backward.Forward()
     values = [tf.constant(v, t) for v, t in ((1, "float32"), (2, "float16"))]
     values += [tf.constant(3, "float32")]
     for value in values:
@@ -86,7 +87,7 @@ def test_kept_by_dtype_in_order():
 
 def test_statistics_are_the_batchs():
     x, kernel, gamma, beta = _arguments()
-    record = replay.Record()
+    record = forward_backward.Forward()
     _function(record, x, kernel, gamma, beta)
     values = x.numpy().reshape(-1, 5) @ kernel.numpy()
     assert len(record.statistics) == 2
@@ -103,7 +104,7 @@ def test_inference_uses_the_given_statistics():
         tuple(tf.constant(random.uniform(1, 2, 5), tf.float32) for _ in range(2))
         for _ in range(2)
     ]
-    ops = replay.Inference(statistics)
+    ops = forward_backward.Inference(statistics)
     for (mean, variance), activate in zip(statistics, (True, False)):
         scale = gamma.numpy() / np.sqrt(variance.numpy() + 1e-5)
         expected = (x.numpy() - mean.numpy()) * scale + beta.numpy()

@@ -20,7 +20,8 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.nn import genotype, packing, replay
+from cdnet_tf.nn import genotype
+from cdnet_tf.supernet import forward_backward, packing
 
 STRUCTURES = tuple(branch.lites for branch in genotype.CS)
 IDENTITY = len(STRUCTURES)  # index of the structure that passes its input through
@@ -83,7 +84,7 @@ def cblock(
     """`blocks.cblock` on given weights.
 
     Args:
-      ops: `replay.Record`, `replay.Replay` or `replay.Inference`.
+      ops: `Forward`, `Backward` or `Inference` of `forward_backward`.
       structure: Lites in the first and the second stream.
       x: features, (b, h, w, c_in).
       c_out: output channels, a scalar tensor.
@@ -218,7 +219,9 @@ class CBlockFunctions:
         for structure in STRUCTURES:
 
             def infer(x, body, lites, like, *statistics, structure=structure):
-                ops = replay.Inference(self._moving(structure, x, like, *statistics))
+                ops = forward_backward.Inference(
+                    self._moving(structure, x, like, *statistics)
+                )
                 weights = self._weights(structure, x, body, lites, like)
                 return [cblock(ops, structure, x, *weights)]
 
@@ -276,7 +279,7 @@ class CBlockFunctions:
 
     def _trace_forward(self, structure):
         """One structure traced, and what it keeps."""
-        record = replay.Record()
+        record = forward_backward.Forward()
 
         def forward(x, body, lites, like):
             weights = self._weights(structure, x, body, lites, like)
@@ -319,7 +322,7 @@ class CBlockFunctions:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
                 weights = self._weights(structure, x, body, lites, like)
-                y = cblock(replay.Replay(groups), structure, x, *weights)
+                y = cblock(forward_backward.Backward(groups), structure, x, *weights)
             return tape.gradient(y, sources, dy)
 
         kept_specs = [tf.TensorSpec(t.shape, t.dtype) for t in _flat(kept)]

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.nn import blocks, genotype, mblock, necks, networks
+from cdnet_tf.nn import blocks, genotype, necks, networks
+from cdnet_tf.supernet import mblock
 
 
 def _fixed(block, shape, name: str, **options) -> tf.keras.Model:

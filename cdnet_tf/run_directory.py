@@ -11,16 +11,16 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from cdnet_tf import run_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import tensorflow as tf
 
 from cdnet_tf.data import pipeline
-from cdnet_tf.learn import callbacks, cluster
+from cdnet_tf.learn import callbacks, distributed
 
 _RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
 
 
-def open_run(data: run_flags.Data, own_copy: bool = False) -> pathlib.Path:
+def open_run(data: shared_flags.Data, own_copy: bool = False) -> pathlib.Path:
     """Makes or reopens the run directory, whose `run.json` holds flags and counts.
 
     Args:
@@ -32,11 +32,11 @@ def open_run(data: run_flags.Data, own_copy: bool = False) -> pathlib.Path:
         ended within its first epoch begins anew, and may have others.
       OSError: if the directory cannot be written.
     """
-    directory = pathlib.Path(run_flags.RUN_DIR.value)
+    directory = pathlib.Path(shared_flags.RUN_DIR.value)
     if own_copy:
-        directory = cluster.own_folder(directory)
+        directory = distributed.own_folder(directory)
     record = directory / "run.json"
-    now = {"flags": run_flags.flag_values(), "data": data.counts()}
+    now = {"flags": shared_flags.flag_values(), "data": data.counts()}
     if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
         _check_same(json.loads(record.read_text()), now, record)
     try:
@@ -49,7 +49,7 @@ def open_run(data: run_flags.Data, own_copy: bool = False) -> pathlib.Path:
     return directory
 
 
-def join_run(strategy: tf.distribute.Strategy, data: run_flags.Data) -> pathlib.Path:
+def join_run(strategy: tf.distribute.Strategy, data: shared_flags.Data) -> pathlib.Path:
     """`open_run` for each of the machines that train together.
 
     All must be about to do the same; then the chief has the run directory, and every
@@ -58,13 +58,15 @@ def join_run(strategy: tf.distribute.Strategy, data: run_flags.Data) -> pathlib.
     Raises:
       ValueError, OSError: as `open_run`, or if a worker differs from the chief.
     """
-    worker, workers = cluster.place(strategy)
+    worker, workers = distributed.place(strategy)
     if workers > 1:
-        checkpoint = pathlib.Path(run_flags.RUN_DIR.value) / "checkpoint"
-        facts = {f"--{name}": value for name, value in run_flags.flag_values().items()}
+        checkpoint = pathlib.Path(shared_flags.RUN_DIR.value) / "checkpoint"
+        facts = {
+            f"--{name}": value for name, value in shared_flags.flag_values().items()
+        }
         facts |= {f"{part} data": count for part, count in data.counts().items()}
         facts["last checkpoint's epoch"] = callbacks.last_epoch(checkpoint)
-        cluster.agree(strategy, facts)
+        distributed.agree(strategy, facts)
     return open_run(data, own_copy=worker > 0)
 
 
@@ -96,7 +98,7 @@ def fit(
       model: compiled.
       batches: of this worker, from the epoch after the checkpoint.
       run_dir: from `join_run`.
-      strategy: from `run_flags.set_up`.
+      strategy: from `shared_flags.set_up`.
       images_per_step: of all replicas.
       remedies: what to do if one of these losses is not finite.
       log: what the program itself writes of each epoch.
@@ -117,12 +119,12 @@ def fit(
     summaries = tf.keras.callbacks.TensorBoard(
         str(run_dir / "tensorboard"), write_graph=False
     )
-    throughput = callbacks.Throughput(images_per_step, run_flags.LAUNCHED)
-    with run_flags.unrewritten():
+    throughput = callbacks.Throughput(images_per_step, shared_flags.LAUNCHED)
+    with shared_flags.unrewritten():
         model.fit(
-            cluster.feed(strategy, batches.dataset),
+            distributed.feed(strategy, batches.dataset),
             initial_epoch=first_epoch,
-            epochs=run_flags.EPOCHS.value,
+            epochs=shared_flags.EPOCHS.value,
             steps_per_epoch=batches.steps_per_epoch,
             verbose=1 if sys.stdout.isatty() else 2,
             callbacks=[
@@ -145,7 +147,7 @@ def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
         )
 
 
-def provenance(data: run_flags.Data) -> dict[str, Any]:
+def provenance(data: shared_flags.Data) -> dict[str, Any]:
     """What a result came from: flags, data, versions, commit."""
     commit = subprocess.run(
         ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
@@ -154,9 +156,9 @@ def provenance(data: run_flags.Data) -> dict[str, Any]:
         check=False,
     ).stdout.strip()
     return {
-        "seed": run_flags.SEED.value,
-        "flags": run_flags.flag_values(),
-        "dataset": {"name": run_flags.DATASET.value, "counts": data.counts()},
+        "seed": shared_flags.SEED.value,
+        "flags": shared_flags.flag_values(),
+        "dataset": {"name": shared_flags.DATASET.value, "counts": data.counts()},
         "versions": {
             "python": platform.python_version(),
             "machine": platform.machine(),

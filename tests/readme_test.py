@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from cdnet_tf.deploy import client
+from cdnet_tf.deploy import readme
 
 RECORD = {
     "input": {
@@ -30,22 +30,22 @@ EVALUATION = {
 
 
 def test_names_every_file_with_its_numbers():
-    text = client.readme({"a.tflite": RECORD}, "LINES")
+    text = readme.readme({"a.tflite": RECORD}, "LINES")
     assert "a.tflite\n    in:  uint8 nhwc 1x64x32x3, pixels 0..255, scale 1," in text
     assert "out: int8 1x48, not L2-normalised, scale 0.25, zero_point -3" in text
     assert "Same person\n\nLINES\n" in text
-    assert all(title in text for title in client.PROGRAMS)
+    assert all(title in text for title in readme.PROGRAMS)
 
 
 def test_says_the_thresholds_that_are_known():
-    assert client.thresholds(EVALUATION).splitlines()[1:] == [
+    assert readme.thresholds(EVALUATION).splitlines()[1:] == [
         "  distance < 0.5124: 1.00% false accepts, 90.0% true ones"
     ]
 
 
 @pytest.mark.parametrize("evaluation", [None, {}, {"scores": {}}])
 def test_says_that_no_threshold_is_known(evaluation):
-    assert "No threshold is known" in client.thresholds(evaluation)
+    assert "No threshold is known" in readme.thresholds(evaluation)
 
 
 # The names and types that TensorFlow documents for tensorflow/lite/c/c_api.h. The
@@ -84,7 +84,7 @@ def test_the_cpp_program_compiles(tmp_path):
     header.write_text(C_API)
     source = tmp_path / "program.cc"
     source.write_text(
-        next(text for title, text in client.PROGRAMS.items() if "C++" in title)
+        next(text for title, text in readme.PROGRAMS.items() if "C++" in title)
     )
     subprocess.run(
         ["g++", "-std=c++17", "-fsyntax-only", "-Wall", "-Werror", "-I", tmp_path]

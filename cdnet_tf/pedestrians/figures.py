@@ -12,7 +12,7 @@ import math
 
 from PIL import Image, ImageChops, ImageDraw
 
-from cdnet_tf.data import belongings, people, skeleton
+from cdnet_tf.pedestrians import belongings, people, skeleton
 
 
 def draw(

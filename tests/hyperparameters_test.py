@@ -2,22 +2,22 @@
 
 import pytest
 
-from cdnet_tf.learn import space
+from cdnet_tf.learn import hyperparameters
 
 
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("lr=0.01:0.1:log", ("lr", space.Interval(0.01, 0.1, log=True))),
-        ("dropout=0:5e-1", ("dropout", space.Interval(0.0, 0.5))),
-        ("x=-1:+1", ("x", space.Interval(-1.0, 1.0))),
-        ("schedule=cosine", ("schedule", space.Choice(("cosine",)))),
-        ("parts=0,2", ("parts", space.Choice(("0", "2")))),
+        ("lr=0.01:0.1:log", ("lr", hyperparameters.Interval(0.01, 0.1, log=True))),
+        ("dropout=0:5e-1", ("dropout", hyperparameters.Interval(0.0, 0.5))),
+        ("x=-1:+1", ("x", hyperparameters.Interval(-1.0, 1.0))),
+        ("schedule=cosine", ("schedule", hyperparameters.Choice(("cosine",)))),
+        ("parts=0,2", ("parts", hyperparameters.Choice(("0", "2")))),
         ("parts=", ("parts", None)),
     ],
 )
 def test_ranges(text, expected):
-    assert space.parse(text) == expected
+    assert hyperparameters.parse(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,23 +40,23 @@ def test_ranges(text, expected):
 )
 def test_errors_name_the_range(text, message):
     with pytest.raises(ValueError, match=message):
-        space.parse(text)
+        hyperparameters.parse(text)
 
 
 def test_override_replaces_adds_and_leaves_out():
     ranges = ["lr=0.1,0.2", "momentum=0.8:0.9", "parts="]
-    found = space.override(space.TRAIN, ranges)
-    assert found["lr"] == space.Choice(("0.1", "0.2"))
-    assert found["momentum"] == space.Interval(0.8, 0.9)
-    assert set(found) == {*space.TRAIN, "momentum"} - {"parts"}
-    assert "momentum" not in space.TRAIN
+    found = hyperparameters.override(hyperparameters.TRAIN, ranges)
+    assert found["lr"] == hyperparameters.Choice(("0.1", "0.2"))
+    assert found["momentum"] == hyperparameters.Interval(0.8, 0.9)
+    assert set(found) == {*hyperparameters.TRAIN, "momentum"} - {"parts"}
+    assert "momentum" not in hyperparameters.TRAIN
     with pytest.raises(ValueError, match="nothing to tune"):
-        space.override({"lr": space.Interval(0, 1)}, ["lr="])
+        hyperparameters.override({"lr": hyperparameters.Interval(0, 1)}, ["lr="])
 
 
 def test_values_become_flags():
     values = {"lr": 0.0123456, "l2": 5e-5, "schedule": "cosine", "p_x_k": "8x4"}
-    assert space.as_flags(values) == {
+    assert hyperparameters.as_flags(values) == {
         "lr": "0.01235",
         "l2": "5e-05",
         "schedule": "cosine",
@@ -104,20 +104,22 @@ _WARMUP = {"exploration": "uniform_warmup"}
     ],
 )
 def test_what_counts_epochs_keeps_its_share(program, said, drawn, expected):
-    assert space.in_epochs(program, said, drawn, whole=50) == expected
+    assert hyperparameters.in_epochs(program, said, drawn, whole=50) == expected
 
 
 def test_recipe_and_what_is_next_to_it():
-    domains: space.Space = {
-        "lr": space.Interval(0.1, 1),
-        "l2": space.Interval(0.1, 1, log=True),
-        "schedule": space.Choice(("cosine", "exponential")),
-        "p_x_k": space.Choice(("4x2", "2x4")),
+    domains: hyperparameters.Space = {
+        "lr": hyperparameters.Interval(0.1, 1),
+        "l2": hyperparameters.Interval(0.1, 1, log=True),
+        "schedule": hyperparameters.Choice(("cosine", "exponential")),
+        "p_x_k": hyperparameters.Choice(("4x2", "2x4")),
     }
     said = {"lr": 0.5, "l2": 0.0, "schedule": "multi_step", "epochs": 9}
-    texts = space.of_recipe(domains, {**said, "batch_size": 8, "images_per_id": 4})
+    texts = hyperparameters.of_recipe(
+        domains, {**said, "batch_size": 8, "images_per_id": 4}
+    )
     assert texts == {"lr": "0.5", "l2": "0.0", "schedule": "multi_step", "p_x_k": "2x4"}
-    assert space.nearest(domains, texts) == {
+    assert hyperparameters.nearest(domains, texts) == {
         "lr": 0.5,
         "l2": 0.1,
         "schedule": "cosine",
@@ -126,8 +128,11 @@ def test_recipe_and_what_is_next_to_it():
 
 
 def test_corners_are_both_ends_and_every_choice():
-    domains = {"lr": space.Interval(0.1, 1), "p_x_k": space.Choice(("2x2", "4x2"))}
-    assert space.corners(domains) == [
+    domains = {
+        "lr": hyperparameters.Interval(0.1, 1),
+        "p_x_k": hyperparameters.Choice(("2x2", "4x2")),
+    }
+    assert hyperparameters.corners(domains) == [
         "--lr=0.1",
         "--lr=1",
         "--batch_size=4",

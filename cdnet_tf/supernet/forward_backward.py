@@ -20,7 +20,7 @@ _EMPTY = np.zeros(0, np.float32)
 _EPSILON = 1e-5  # blocks.BN_EPSILON; test_same_epsilon holds them together
 
 
-class Record:
+class Forward:
     """Forward half: keeps what the backward half will ask for, in order.
 
     Attributes:
@@ -59,11 +59,11 @@ class Record:
         return self.relu(y) if activate else y
 
 
-class Replay:
+class Backward:
     """Backward half: answers with the kept tensors and attaches the gradients.
 
     Args:
-      kept: `Record.kept` of the forward half.
+      kept: `Forward.kept` of the forward half.
     """
 
     def __init__(self, kept: dict[tf.DType, list[Tensor]]) -> None:

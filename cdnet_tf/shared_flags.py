@@ -17,13 +17,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf  # noqa: E402
 from absl import flags  # noqa: E402
 
-from cdnet_tf.data import (  # noqa: E402
-    classification,
-    datasets,
-    holdout,
-    pedestrians,
-)
-from cdnet_tf.learn import cluster  # noqa: E402
+from cdnet_tf.data import classification, datasets, holdout  # noqa: E402
+from cdnet_tf.learn import distributed  # noqa: E402
+from cdnet_tf.pedestrians import writer  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
     "dataset",
@@ -119,7 +115,9 @@ def set_up() -> tf.distribute.Strategy:
             tf.config.list_physical_devices("CPU")[0],
             [configuration] * LOGICAL_CPUS.value,
         )
-    strategy = cluster.connect() if STRATEGY.value == "multi_worker" else _strategy()
+    strategy = (
+        distributed.connect() if STRATEGY.value == "multi_worker" else _strategy()
+    )
     _check_batch(strategy.num_replicas_in_sync)
     return strategy
 
@@ -215,7 +213,7 @@ def read_data() -> datasets.ReidDataset:
 def _read_people() -> datasets.ReidDataset:
     if DATASET.value != "pedestrians":
         return datasets.read(DATASET.value, DATA_DIR.value)
-    pedestrians.write_pedestrians(
+    writer.write_pedestrians(
         DATA_DIR.value,
         train_identities=TRAIN_IDENTITIES.value,
         test_identities=TRAIN_IDENTITIES.value // 2,

@@ -27,7 +27,7 @@ _USUAL_SIZE = (256, 128)
 
 
 @dataclasses.dataclass(frozen=True)
-class Runner:
+class Embedder:
     """A network's file, opened.
 
     Attributes:
@@ -76,7 +76,7 @@ def open_model(
     *,
     input_size: tuple[int, int] | None = None,
     num_threads: int = 1,
-) -> Runner:
+) -> Embedder:
     """Opens `model.keras`, a SavedModel directory or a `.tflite` file.
 
     A float or int8 input is taken to want ImageNet-normalised values. A uint8 input
@@ -113,7 +113,7 @@ def open_model(
     )
 
 
-def _open_keras(path: pathlib.Path, input_size) -> Runner:
+def _open_keras(path: pathlib.Path, input_size) -> Embedder:
     model = _read(path, lambda: tf.keras.models.load_model(path, compile=False))
     source = _one(path, "input", model.inputs)
     given = _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
@@ -127,7 +127,7 @@ def _open_keras(path: pathlib.Path, input_size) -> Runner:
     return given.runner("keras", dimensions, run, input_size)
 
 
-def _open_saved_model(path: pathlib.Path, input_size) -> Runner:
+def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
     if not (path / "saved_model.pb").exists():
         raise ValueError(
             f"{path} is a directory without a saved_model.pb; pass the SavedModel's "
@@ -166,7 +166,7 @@ def _recorded_size(path: pathlib.Path) -> tuple[int, int]:
     return int(size["height"]), int(size["width"])
 
 
-def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Runner:
+def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Embedder:
     interpreter = _read(
         path, lambda: tf.lite.Interpreter(str(path), num_threads=num_threads)
     )
@@ -276,14 +276,14 @@ class _Input:
 
         return whole
 
-    def runner(self, kind: str, dimensions: int, run: _Run, input_size) -> Runner:
+    def runner(self, kind: str, dimensions: int, run: _Run, input_size) -> Embedder:
         if self.size and input_size and tuple(input_size) != self.size:
             raise ValueError(
                 f"{self.path} takes images of {self.size[0]}x{self.size[1]}, not "
                 f"{input_size[0]}x{input_size[1]}; leave the size out."
             )
         height, width = self.size or input_size or _USUAL_SIZE
-        return Runner(self.path, kind, height, width, dimensions, self.pixels, run)
+        return Embedder(self.path, kind, height, width, dimensions, self.pixels, run)
 
 
 def _read(path: pathlib.Path, read: Callable[[], Any]) -> Any:
