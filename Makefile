@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 .PHONY: help install test lint demo compat clean
 
 help:
-	@echo 'make install   make $(VENV) with the pinned packages (Python 3.9 to 3.11)'
+	@echo 'make install   make $(VENV) with the pinned packages (Python 3.10 or 3.11)'
 	@echo 'make test      run the tests'
 	@echo 'make lint      check style, format and types'
 	@echo 'make demo      search, train and export a small network on generated pedestrians'

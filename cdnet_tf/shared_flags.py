@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, Union
+from typing import Any
 
 LAUNCHED = time.perf_counter()
 
@@ -91,7 +91,7 @@ PRECISION = flags.DEFINE_enum(
     "Keras policy; mixed_float16 scales the loss.",
 )
 
-Data = Union[datasets.ReidDataset, classification.ClassificationDataset]
+Data = datasets.ReidDataset | classification.ClassificationDataset
 
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir")

@@ -1,4 +1,4 @@
-"""Holds BUILD and the pins against the files, and the imports against the layers.
+"""Holds BUILD and the lock against the files, and the imports against the layers.
 
 Nothing is imported: sources and BUILD (Python in form) are read with `ast`.
 """
@@ -13,6 +13,7 @@ import pathlib
 import re
 
 import pytest
+from packaging.requirements import Requirement
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TOPS = ("cdnet_tf", "tools", "tests")
@@ -20,8 +21,8 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "h5py keras_tuner matplotlib numpy pytest tensorboard tensorflow "
-    "tensorflow_addons tensorflow_model_optimization torch".split()
+    for name in "h5py keras_tuner matplotlib numpy packaging pytest scipy tensorboard "
+    "tensorflow tensorflow_addons tensorflow_model_optimization torch".split()
 } | {
     "PIL": "pillow",
     "absl": "absl_py",
@@ -230,15 +231,48 @@ def test_imports_go_one_way():
     assert not problems, "\n" + "\n".join(problems)
 
 
-def test_lock_holds_the_pins():
-    setup = configparser.ConfigParser()
-    setup.read(_ROOT / "setup.cfg")
-    required = setup["options"]["install_requires"]
-    required += setup["options.extras_require"]["dev"]
-    lock = (_ROOT / "requirements_lock.txt").read_text("utf-8")
-    locked = re.findall(r"^\S+==\S+", lock, flags=re.MULTILINE)
-    pins = [line.lower() for line in required.split("\n") if line]
-    assert [pin for pin in pins if pin not in locked] == []
+def lock_problems(setup: str, lock: str) -> list[str]:
+    """What `setup.cfg` requires and the lock does not hold, or not in its range."""
+    parser = configparser.ConfigParser()
+    parser.read_string(setup)
+    required = parser["options"]["install_requires"]
+    required += parser["options.extras_require"]["dev"]
+    locked = dict(re.findall(r"^([^\s#=]+)==(\S+)", lock, flags=re.MULTILINE))
+    problems = []
+    for line in filter(None, required.splitlines()):
+        requirement = Requirement(line)
+        version = locked.get(requirement.name.lower())
+        if version is None:
+            problems.append(f"{line}: not in the lock")
+        elif not requirement.specifier.contains(version):
+            problems.append(f"{line}: the lock has {version}")
+    return problems
+
+
+def test_lock_holds_what_is_required():
+    setup, lock = (
+        (_ROOT / name).read_text("utf-8")
+        for name in ("setup.cfg", "requirements_lock.txt")
+    )
+    assert lock_problems(setup, lock) == []
+
+
+def test_reports_what_the_lock_lacks():
+    setup = """
+[options]
+install_requires =
+    NumPy>=1.26,<2
+    scipy>=1.11,<2
+[options.extras_require]
+dev =
+    ruff>=0.17,<0.18
+"""
+    lock = "# ruff==0.17.6\nnumpy==2.1.0 ; python_version > '3'\n    # via scipy\n"
+    assert lock_problems(setup, lock) == [
+        "NumPy>=1.26,<2: the lock has 2.1.0",
+        "scipy>=1.11,<2: not in the lock",
+        "ruff>=0.17,<0.18: not in the lock",
+    ]
 
 
 # A small tree without a fault, for the tests below to break.

@@ -3,8 +3,8 @@
 #
 #   sh tools/make_venv.sh VENV STAMP [PYTHON]
 #
-# Without PYTHON the first python3.11, python3.10, python3.9, python3 or python
-# on PATH is taken that runs as a Python 3.9 to 3.11 and can make environments.
+# Without PYTHON the first python3.11, python3.10, python3 or python on PATH
+# is taken that runs as a Python 3.10 or 3.11 and can make environments.
 # An environment that was finished before is brought up to date in place.
 set -eu
 venv=$1 stamp=$2 asked=${3:-}
@@ -20,7 +20,7 @@ version() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' </dev/null 2>/dev/null
 }
 is_supported() {
-  case $(version "$1") in 3.9 | 3.10 | 3.11) ;; *) return 1 ;; esac
+  case $(version "$1") in 3.10 | 3.11) ;; *) return 1 ;; esac
 }
 # Debian packs ensurepip apart from Python.
 can_make_venv() {
@@ -29,7 +29,7 @@ can_make_venv() {
 
 # Prints the first supported Python on PATH for which the command $1 succeeds.
 first_on_path() {
-  for name in python3.11 python3.10 python3.9 python3 python; do
+  for name in python3.11 python3.10 python3 python; do
     old_ifs=$IFS
     IFS=:
     for folder in $PATH; do
@@ -48,14 +48,14 @@ choose_python() {
   if [ -n "$asked" ]; then
     python=$asked
     found=$(version "$asked") ||
-      fail "PYTHON=$asked does not run; give the path of a Python 3.9, 3.10 or 3.11."
+      fail "PYTHON=$asked does not run; give the path of a Python 3.10 or 3.11."
     is_supported "$asked" ||
-      fail "PYTHON=$asked is Python $found; TensorFlow 2.15 needs 3.9, 3.10 or 3.11."
+      fail "PYTHON=$asked is Python $found; TensorFlow 2.15 needs 3.10 or 3.11."
   else
     python=$(first_on_path can_make_venv)
     [ -n "$python" ] || python=$(first_on_path true)
     [ -n "$python" ] ||
-      fail 'No Python 3.9, 3.10 or 3.11 on PATH; TensorFlow 2.15 needs one of them. With
+      fail 'No Python 3.10 or 3.11 on PATH; cdnet_tf needs one of them. With
 
   uv:     uv python install 3.11 && make PYTHON="$(uv python find --system 3.11)" install
   pyenv:  pyenv install -s 3.11 && make PYTHON="$(pyenv prefix 3.11)/bin/python" install
@@ -89,7 +89,7 @@ fi
 pip_install -c requirements_lock.txt -e '.[dev]'
 # Reads the authors' checkpoints; without it those tests are skipped. PyPI's builds for
 # Linux bring gigabytes of CUDA, so there it is a CPU build or none.
-case $(version "$venv/bin/python") in 3.9) torch=2.8.0 ;; *) torch=2.13.0 ;; esac
+torch=2.13.0
 case $(uname -s) in Linux) torch=$torch+cpu ;; esac
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 \
   --timeout 15 --extra-index-url https://download.pytorch.org/whl/cpu \

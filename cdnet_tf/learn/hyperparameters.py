@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
-from typing import Union
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Choice:
     values: tuple[str, ...]
 
 
-Domain = Union[Interval, Choice]
+Domain = Interval | Choice
 Space = dict[str, Domain]
 
 # Stands for two flags, because not every batch_size holds whole identities.
