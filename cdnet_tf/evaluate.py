@@ -12,7 +12,8 @@ import os
 import pathlib
 import time
 
-from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
+# Before TensorFlow is imported, which shared_flags quiets.
+from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -78,7 +79,8 @@ def main(argv: list[str]) -> int:
     run_directory.write_text(
         directory / "evaluation.json", json.dumps(record, indent=1)
     )
-    print(f"Written to {directory}.")
+    more = next_steps.after_evaluation(pathlib.Path(_MODEL.value))
+    print(f"\nResults, with pictures of ranked lists and the CMC: {directory}\n{more}")
     return 0
 
 
@@ -86,7 +88,10 @@ def _check(data: datasets.ReidDataset) -> int:
     """Prints what the doctor finds; returns the exit status."""
     findings = doctor.examine(data, shared_flags.IMAGES_PER_ID.value)
     print(doctor.text(findings))
-    return int(any(finding.is_error for finding in findings))
+    if any(finding.is_error for finding in findings):
+        return 1
+    print(f"\n{next_steps.after_check()}")
+    return 0
 
 
 def _wanted_size() -> tuple[int, int] | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pathlib
 import time
 
-from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
+# Before TensorFlow is imported, which shared_flags quiets.
+from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 from absl import app, flags
 
 from cdnet_tf.data import pipeline
@@ -197,6 +198,7 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
     }
     for name, value in rows.items():
         print(f"{name:<22}{value}")
+    print(f"\n{next_steps.after_search(run_dir)}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pathlib
 import time
 from collections.abc import Callable
 
-from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
+# Before TensorFlow is imported, which shared_flags quiets.
+from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -199,8 +200,12 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
     minutes = (time.perf_counter() - shared_flags.LAUNCHED) / 60
     print(
         f"\n{table}\n\n{record['parameters']:,} parameters, {record['macs']:,} "
-        f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}"
+        f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}\n"
     )
+    if shared_flags.has_classes():
+        print(next_steps.after_classes(run_dir, _GENOTYPE.value))
+    else:
+        print(next_steps.after_training(run_dir))
 
 
 def _embed(network: tf.keras.Model, images) -> np.ndarray:

@@ -38,7 +38,9 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY = _LIBRARIES = tupl
 )
 # Any file may import it.
 _EVERYWHERE = ("cdnet_tf/atomic_files.py",)
-_SHARED = ("cdnet_tf/shared_flags.py", "cdnet_tf/run_directory.py")
+_SHARED = tuple(
+    f"cdnet_tf/{name}.py" for name in ("shared_flags", "run_directory", "next_steps")
+)
 _PROGRAM = (
     (*_LIBRARIES, *_SHARED),
     "absl_py keras_tuner matplotlib numpy pillow tensorflow torch",

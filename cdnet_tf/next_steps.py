@@ -1,0 +1,89 @@
+"""What a user would run next: whole commands that work as they are printed.
+
+A command names the data and the input size of the program that has ended, as far as
+the recipe that it goes by does not say the same.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+from absl import flags
+
+_DATA = ("dataset", "data_dir", "train_identities", "holdout_identities")
+_DATA += ("holdout_seed",)
+_SIZE = ("height", "width", "width_multiplier")
+_RECIPES = {"dukemtmc": "flags/duke.cfg"}  # the others have their data set's name
+_TRAIN = ("python", "-m", "cdnet_tf.train")
+
+
+def after_search(run_dir: pathlib.Path) -> str:
+    """Says how to train the network that a search has found."""
+    recipe = _recipe()
+    arguments = [*recipe, *_repeated((*_DATA, *_SIZE), recipe)]
+    found = [f"--genotype={run_dir}", f"--run_dir={run_dir}_train"]
+    return _text("To train the network found", [*_TRAIN, *arguments, *found])
+
+
+def after_training(run_dir: pathlib.Path) -> str:
+    """Says how to evaluate and how to export a network trained on people."""
+    model = run_dir / "model.keras"
+    evaluate = ["python", "-m", "cdnet_tf.evaluate", f"--model={model}"]
+    pictures = _text("To see what it finds, in pictures", evaluate + _repeated(_DATA))
+    return f"{pictures}\n{_export(model)}"
+
+
+def after_classes(run_dir: pathlib.Path, genotype: str) -> str:
+    """Says how to go on to people from a network trained on classes."""
+    more = [f"--genotype={genotype}", f"--init_from={run_dir}"]
+    command = [*_TRAIN, "--flagfile=flags/market1501.cfg", *more]
+    command += ["--data_dir=data", f"--run_dir={run_dir}_market1501"]
+    return _text("To train it on people, with Market-1501 in data", command)
+
+
+def after_evaluation(model: pathlib.Path) -> str:
+    """Says how to export a network that was evaluated; nothing of an export."""
+    return _export(model) if model.suffix == ".keras" else ""
+
+
+def after_check() -> str:
+    """Says how to train on data that were examined and are sound."""
+    recipe = _recipe()
+    arguments = [*recipe, *_repeated(_DATA, recipe)]
+    run_dir = f"--run_dir=runs/{flags.FLAGS['dataset'].value}"
+    return _text("To train on these data", [*_TRAIN, *arguments, run_dir])
+
+
+def _export(model: pathlib.Path) -> str:
+    files = [f"--model={model}", f"--output_dir={model.parent / 'tflite'}"]
+    command = ["python", "tools/export_tflite.py", *files, *_repeated(_DATA)]
+    return _text("To export it for phones and cameras", command)
+
+
+def _text(purpose: str, command: Sequence[str]) -> str:
+    return f"{purpose}:\n  {shlex.join(command)}"
+
+
+def _recipe() -> list[str]:
+    """The flag file of the data set, where the repository's are at hand."""
+    name = flags.FLAGS["dataset"].value
+    file = pathlib.Path(_RECIPES.get(name, f"flags/{name}.cfg"))
+    return [f"--flagfile={file}"] if file.exists() else []
+
+
+def _repeated(names: Sequence[str], recipe: Sequence[str] = ()) -> list[str]:
+    """The flags of this program that another one would not have of itself.
+
+    Args:
+      names: of flags that both programs have.
+      recipe: arguments that the other one is given.
+    """
+    said = {name: flags.FLAGS[name].default for name in names}
+    for line in flags.FLAGS.read_flags_from_files(list(recipe), force_gnu=False):
+        name, _, text = line.lstrip("-").partition("=")
+        if name in said:
+            said[name] = flags.FLAGS[name].parser.parse(text)
+    changed = [name for name in names if flags.FLAGS[name].value != said[name]]
+    return [flags.FLAGS[name].serialize() for name in changed]
