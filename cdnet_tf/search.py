@@ -35,7 +35,8 @@ _EXPLORATION = flags.DEFINE_enum(
     "exploration",
     "none",
     bilevel.Exploration.KINDS,
-    "How a step's branches are chosen: `none` is the paper, the k largest alpha.",
+    "How a step's branches are chosen: `none` takes the k largest alpha (the paper's "
+    "rule); `gumbel` and `uniform_warmup` are not in the paper.",
 )
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", 1.0, "Of --exploration=gumbel at the start; it falls to 0.", 0.0

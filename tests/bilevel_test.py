@@ -117,6 +117,23 @@ def test_step_is_algorithm_1():
         assert float(mean.result()) == pytest.approx(norm, rel=5e-3)
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_bn_cancels_the_scale_of_blocks_2_and_4(k):
+    # They feed a convolution and BN: the gradients of their chosen branches sum to 0.
+    search = _search(k=k)
+    search.alpha_l2 = 0.0
+    chosen = search.choose()
+    _, gradient = search._alpha_gradient(*_DATA[1], chosen)
+    own = np.take_along_axis(gradient.numpy(), chosen.numpy(), axis=1)  # (6, k)
+    largest = np.abs(gradient).max()
+    cancelled = np.abs(own.sum(1)) < 1e-3 * largest
+    assert cancelled.tolist() == [False, True, False, True, False, False]
+    others = np.abs(gradient).sum(1) - np.abs(own).sum(1)
+    assert (others[[1, 3]] < 1e-3 * largest).all()
+    if k == 2:
+        assert (np.abs(own[[1, 3]]) > 0.1 * largest).all()
+
+
 def test_first_alpha_step_is_adams():
     by_sgd, by_adam = _search(), _search(alpha_optimizer=_adam())
     start = by_sgd.net.alpha.numpy()

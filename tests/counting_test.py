@@ -1,4 +1,4 @@
-"""Counts that the paper and the authors' code give, and one block by hand."""
+"""Counts that the authors' code gives, and one block by hand."""
 
 import functools
 

@@ -72,7 +72,7 @@ _WARMUP = {"exploration": "uniform_warmup"}
 @pytest.mark.parametrize(
     "program, said, drawn, expected",
     [
-        # The paper's own run, and one of a tenth: 15, 22.5 and 30.
+        # The shipped recipe's own epochs, and one of a tenth: 15, 22.5 and 30.
         ("train", {}, {"epochs": "350"}, {"milestones": "150,225,300"}),
         ("train", {}, {"epochs": "35"}, {"milestones": "15,23,30"}),
         ("train", {}, {"epochs": "1"}, {"milestones": "1,1,1"}),

@@ -116,7 +116,7 @@ def test_every_trial_has_a_score(whole, folder):
     assert [row["status"] for row in rows] == ["COMPLETED"] * 3
     scores = [_score(study / "trials" / row["trial"] / "train") for row in rows]
     assert [float(row["mean_ap"]) for row in rows] == scores
-    # The first is the recipe: of the paper's values, and the batch that the flags say.
+    # The first is the recipe: of the shipped values, and the batch that the flags say.
     values = {"lr": "0.065", "schedule": "multi_step", "dropout": "0.2", "parts": "2"}
     values |= {"batch_size": "8", "images_per_id": "4", "milestones": ""}
     assert {name: rows[0][name] for name in values} == values

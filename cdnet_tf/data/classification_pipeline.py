@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from cdnet_tf.data import augment, classification, pipeline, preprocess
 
-# Of 255; [4] of the paper.
+# Of 255; those of GDAS, which section 4.4 of the paper refers to ([4]).
 CIFAR_MEAN = (129.3, 124.1, 112.4)
 CIFAR_STD = (68.2, 65.4, 70.4)
 # Of an image's shorter side, in testing: 224 of 256.

@@ -32,8 +32,8 @@ Space = dict[str, Domain]
 # Stands for two flags, because not every batch_size holds whole identities.
 P_X_K = "p_x_k"
 
-# The paper's recipe lies inside: lr 0.065, multi_step, L2 5e-4, dropout 0.2, margin
-# 0.3, no smoothing, erasing 0.5, 2 parts, 16 x 4.
+# The recipe of flags/market1501.cfg lies inside: lr 0.065, multi_step, L2 5e-4, dropout
+# 0.2, margin 0.3, no smoothing, erasing 0.5, 2 parts, 16 x 4.
 TRAIN: Space = {
     "lr": Interval(0.01, 0.2, log=True),
     "schedule": Choice(("cosine", "multi_step")),
@@ -45,7 +45,7 @@ TRAIN: Space = {
     "parts": Choice(("0", "1", "2", "3", "4")),
     P_X_K: Choice(("8x4", "16x4", "32x4", "8x8")),
 }
-# The paper's: alpha_lr 3e-4, none, 2.
+# That of flags/cs.cfg lies inside: alpha_lr 3e-4, none, 2.
 SEARCH: Space = {
     "alpha_lr": Interval(1e-4, 1e-2, log=True),
     "exploration": Choice(("none", "gumbel", "uniform_warmup")),
@@ -59,13 +59,13 @@ class _Epochs:
     """A flag that counts epochs.
 
     Attributes:
-      paper: its numbers in the paper's recipe, of `whole` epochs; () without it.
+      shipped: its default numbers, in a run of `whole` epochs; () without any.
       least: for a milestone 1, because 0 would lower the first rate of all.
       only: if it does not always count, the flag with which it does, that flag's value
         then, and its default.
     """
 
-    paper: tuple[int, ...] = ()
+    shipped: tuple[int, ...] = ()
     whole: int = 1
     least: int = 0
     only: tuple[str, str, str] = ("", "", "")
@@ -188,8 +188,8 @@ def in_epochs(
 ) -> dict[str, str]:
     """Flags that count epochs, for a trial: at the same shares of its epochs.
 
-    Those of the recipe or, where it names none, the paper's. A trial needs them that
-    has epochs of its own, or drew the schedule or exploration that they belong to.
+    Those of the recipe or, where it names none, the shipped ones. A trial needs them
+    that has epochs of its own, or drew the schedule or exploration that they belong to.
 
     Args:
       program: `train` or `search`.
@@ -204,7 +204,7 @@ def in_epochs(
         needed = "epochs" in drawn or switch in drawn
         if not needed or trial.get(switch, default) != value:
             continue
-        numbers, of = flag.paper, flag.whole
+        numbers, of = flag.shipped, flag.whole
         if name in trial:
             numbers, of = tuple(map(int, filter(None, trial[name].split(",")))), whole
         # After a warm-up an epoch must be left.

@@ -1,8 +1,9 @@
 """Parameters and multiply-accumulates of a functional Keras model.
 
-Ours, because the figures to hit are the paper's: a multiply-accumulate is one
-product of a convolution or Dense kernel, or one addition of its bias; BN, ReLU,
-pooling and the product with a gate count as nothing.
+Ours, because the figures to hit are those that the authors' code gives: a
+multiply-accumulate is one product of a convolution or Dense kernel, or one addition of
+its bias; BN, ReLU, pooling and the product with a gate count as nothing. The paper
+rounds parameters and gives no multiply-accumulates.
 """
 
 from __future__ import annotations

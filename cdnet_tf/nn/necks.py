@@ -139,7 +139,8 @@ def fbl_neck(
 def bn_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
     """BNNeck (Table 6's baseline): triplet before BN, softmax and retrieval after.
 
-    As published, not as in the authors' code, which reverses the two losses.
+    As published ([22] of the paper), except that BN keeps its shift and the classifier
+    its bias. The authors' code reverses the two losses.
     """
     pooled = layers.GlobalAveragePooling2D(name=f"{name}/global/pool")(fmap3)
     embedding = blocks.batch_norm(pooled, f"{name}/bn")

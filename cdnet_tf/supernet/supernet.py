@@ -31,8 +31,8 @@ class Supernet(tf.keras.Model):
         initialised from Keras' global seed.
 
     Attributes:
-      alpha: architecture parameters, (6, n); N(0, 1e-3), because the paper's top-k
-        rule has no meaning while all are equal. Not among the trainable weights w.
+      alpha: architecture parameters, (6, n); N(0, 1e-3), because Eq. 4 selects every
+        branch while all are equal. Not among the trainable weights w.
     """
 
     def __init__(
