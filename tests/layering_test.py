@@ -65,6 +65,7 @@ _LAYERS = (
     (_LEARN, (_LEARN, _SUPERNET, _NN), "numpy tensorflow tensorflow_addons"),
     ("cdnet_tf/retrieval/baselines.py", (), "numpy pillow"),
     ("cdnet_tf/retrieval/pictures.py", (), "matplotlib numpy pillow"),
+    ("cdnet_tf/retrieval/reranking.py", (_RETRIEVAL,), "numpy scipy"),
     (_RETRIEVAL, (_RETRIEVAL,), "numpy"),
     (
         "cdnet_tf/deploy/quantize.py",

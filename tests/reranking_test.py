@@ -9,7 +9,6 @@ import pytest
 
 from cdnet_tf.retrieval import neighbours, ranking, reranking
 from cdnet_tf.retrieval.distances import Embeddings
-from cdnet_tf.retrieval.sparse import Sparse
 
 
 def _nearest(distances, i, k):
@@ -154,22 +153,6 @@ def test_neighbours_that_come_ever_nearer(order):
     for block_bytes in (1, 20_000, 2**26):
         near, _ = neighbours.of_all(Embeddings.of(rows, "all"), 5, block_bytes)
         np.testing.assert_array_equal(near, expected)
-
-
-def test_sparse_rows_and_columns():
-    # 0 5 0
-    # 0 0 0
-    # 7 8 9
-    matrix = Sparse.of(
-        np.array([1, 0, 3]), np.array([1, 0, 1, 2]), np.array([5.0, 7, 8, 9])
-    )
-    places, counts = matrix.find(np.array([2, 1, 0, 2]))
-    assert matrix.values[places].tolist() == [7, 8, 9, 5, 7, 8, 9]
-    assert counts.tolist() == [3, 0, 1, 3]
-    turned = matrix.from_row(1).transposed(3)
-    assert turned.starts.tolist() == [0, 1, 2, 3]
-    assert turned.columns.tolist() == [1, 1, 1]
-    assert turned.values.tolist() == [7, 8, 9]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 from cdnet_tf.retrieval import protocol
 
 BLOCK_BYTES = 2**28
-_TINY = 1e-24
+TINY = 1e-24  # a squared length above 0, to divide by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Embeddings:
 
     def normalised(self) -> Embeddings:
         """A copy with rows of length 1; see `blocks` for rows of zeros."""
-        scale = 1 / np.sqrt(np.maximum(self.squares, _TINY))
+        scale = 1 / np.sqrt(np.maximum(self.squares, TINY))
         rows = self.rows * scale[:, np.newaxis]
         return Embeddings(rows, np.ones_like(self.squares), self.name)
 
@@ -98,12 +98,12 @@ def blocks(
     step = max(1, block_bytes // (max(1, len(gallery.rows)) * dtype.itemsize))
     buffer = np.empty((min(step, len(query.rows)), len(gallery.rows)), dtype)
     # (g,)
-    scale = 1 / np.sqrt(np.maximum(gallery.squares, _TINY))
+    scale = 1 / np.sqrt(np.maximum(gallery.squares, TINY))
     for start in range(0, len(query.rows), step):
         rows = query.rows[start : start + step]
         squares = query.squares[start : start + step, np.newaxis]
         if normalize:
-            rows = rows / np.sqrt(np.maximum(squares, _TINY))
+            rows = rows / np.sqrt(np.maximum(squares, TINY))
         # (step, g)
         block = np.matmul(-2 * rows, gallery.rows.T, out=buffer[: len(rows)])
         if normalize:

@@ -1,4 +1,4 @@
-"""Re-ranking with k-reciprocal neighbours, sparse and in blocks; NumPy only.
+"""Re-ranking with k-reciprocal neighbours, sparse and in blocks; NumPy and SciPy only.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR
 2017. Each image is described by the images that it and they hold for near, and two
@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.sparse
 
 from cdnet_tf.retrieval import distances, neighbours, protocol, ranking
 from cdnet_tf.retrieval.distances import Embeddings
-from cdnet_tf.retrieval.sparse import Sparse
 
 _BLOCK_BYTES = 2**26
-_TINY = 1e-24
 
 
 def evaluate(
@@ -104,9 +103,9 @@ def distance_rows(
     images = images.normalised() if normalize else images
     most = min(max(k1 + 1, k2), len(images.rows))
     near, farthest = neighbours.of_all(images, most, block_bytes)
-    farthest = np.maximum(farthest, _TINY)
-    codes = _weigh(_memberships(near[:, : k1 + 1], k1, block_bytes), images, farthest)
-    codes = _average(codes, near[:, :k2], block_bytes) if k2 > 1 else codes
+    farthest = np.maximum(farthest, distances.TINY)
+    codes = _weigh(_memberships(near[:, : k1 + 1], k1), images, farthest)
+    codes = _average(codes, near[:, :k2])
     queries = images.take(np.arange(len(query.rows)))
     rest = images.take(np.arange(len(query.rows), len(images.rows)))
     original = distances.rows(queries, rest, False, block_bytes)
@@ -121,91 +120,67 @@ def _check(k1: int, k2: int, lambda_: float) -> None:
         raise ValueError(f"lambda_={lambda_} is out of range; use 0 to 1.")
 
 
-def _memberships(near: np.ndarray, k1: int, block_bytes: int) -> Sparse:
+def _memberships(near: np.ndarray, k1: int) -> scipy.sparse.csr_array:
     """Finds for each image the images that describe it, R* of the paper.
 
     They are the neighbours that hold it for a neighbour too, and the like sets of k/2
     of these, where they agree with it. Every image is among its own.
 
     Returns:
-      (n, n) without values yet.
+      (n, n), whose entries alone count, in each row in ascending order of column.
     """
-    images = len(near)
-    half = near[:, : round(k1 / 2) + 1]
-    mutual, mutual_half = _mutual(near), _mutual(half)
-    step = max(1, block_bytes // images)
-    mask = np.zeros((min(step, images), images), bool)
-    counts, columns = [], []
-    for start in range(0, images, step):
-        rows, places = np.nonzero(mutual[start : start + step])
-        members = near[start + rows, places]
-        mask[rows, members] = True
-        # (members, k/2 + 1): the set of each member, of which `real` are in it.
-        sets, real = half[members], mutual_half[members]
-        shared = mask[rows[:, np.newaxis], sets] & real
-        agree = 3 * shared.sum(axis=1) > 2 * real.sum(axis=1)
-        members, places = np.nonzero(real & agree[:, np.newaxis])
-        mask[rows[members], sets[members, places]] = True
-        counted, found = _gather(mask)
-        counts.append(counted[: images - start])
-        columns.append(found)
-    return Sparse.of(np.concatenate(counts), np.concatenate(columns), np.zeros(0))
+    mutual = _mutual(near)
+    # Row i is the set of i, and column i too: images hold each other for neighbours.
+    half = _mutual(near[:, : round(k1 / 2) + 1])
+    sizes = half.sum(axis=1)
+    # (n, n): how many of its set each neighbour shares with the image's
+    shared = mutual * (mutual @ half)
+    shared.data = (3 * shared.data > 2 * sizes[shared.indices]).astype(np.int32)
+    shared.eliminate_zeros()
+    members = mutual + shared @ half
+    members.sort_indices()
+    return members
 
 
-def _mutual(near: np.ndarray) -> np.ndarray:
-    """Says of each image's neighbours whether they hold it for one too, (n, k)."""
-    itself = np.arange(len(near))[:, np.newaxis]
-    return np.stack([(near[one] == itself).any(axis=1) for one in near.T], axis=1)
+def _mutual(near: np.ndarray) -> scipy.sparse.csr_array:
+    """Says of each image's neighbours, (n, k), whether they hold it for one too."""
+    holds = _ones_at(np.sort(near, axis=1), np.int32)
+    return holds * holds.T.tocsr()
 
 
-def _gather(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how many marks each row has and their columns, and takes them out."""
-    marks = np.flatnonzero(mask)
-    rows, columns = np.divmod(marks, mask.shape[1])
-    mask.ravel()[marks] = False
-    return np.bincount(rows, minlength=len(mask)), columns.astype(np.int32)
+def _ones_at(columns: np.ndarray, dtype: np.dtype | type) -> scipy.sparse.csr_array:
+    """Sets the columns (n, k) of each row of an (n, n) matrix to 1."""
+    images, k = columns.shape
+    starts = k * np.arange(images + 1, dtype=np.int32)
+    ones = np.ones(columns.size, dtype)
+    return scipy.sparse.csr_array((ones, columns.ravel(), starts), (images, images))
 
 
-def _weigh(members: Sparse, images: Embeddings, farthest: np.ndarray) -> Sparse:
+def _weigh(
+    members: scipy.sparse.csr_array, images: Embeddings, farthest: np.ndarray
+) -> scipy.sparse.csr_array:
     """Weighs the members exp(-d), d being the distance over the row's greatest."""
-    rows, columns = members.rows(), members.columns
+    starts, columns = members.indptr, members.indices
     products = np.empty(len(columns), images.rows.dtype)
-    for i, own in enumerate(images.rows):
-        place = members.row(i)
-        products[place] = images.rows[columns[place]] @ own
+    for own, start, stop in zip(images.rows, starts, starts[1:]):
+        products[start:stop] = images.rows[columns[start:stop]] @ own
+    rows = np.repeat(np.arange(len(images.rows), dtype=np.int32), np.diff(starts))
     squared = images.squares[rows] + images.squares[columns] - 2 * products
     squared = np.where(rows == columns, 0, np.maximum(squared, 0))
     values = np.exp(-squared / farthest[rows])
-    values /= np.add.reduceat(values, members.starts[:-1])[rows]
-    return Sparse(members.starts, columns, values)
+    values /= np.add.reduceat(values, starts[:-1])[rows]
+    return scipy.sparse.csr_array((values, columns, starts), members.shape)
 
 
-def _average(codes: Sparse, near: np.ndarray, block_bytes: int) -> Sparse:
+def _average(codes: scipy.sparse.csr_array, near: np.ndarray) -> scipy.sparse.csr_array:
     """Averages each image's code with those of its neighbours, (n, k2)."""
-    images, k2 = near.shape
-    step = max(1, block_bytes // (images * codes.values.itemsize))
-    sums = np.zeros((min(step, images), images), codes.values.dtype)
-    mask = np.zeros(sums.shape, bool)
-    counts, columns, values = [], [], []
-    for start in range(0, images, step):
-        block = near[start : start + step]
-        for neighbour in block.T:
-            # A row has each column once, so += adds to no place twice.
-            places, each = codes.find(neighbour)
-            at = np.repeat(np.arange(len(block)), each), codes.columns[places]
-            sums[at] += codes.values[places]
-            mask[at] = True
-        counted, found = _gather(mask)
-        at = np.repeat(np.arange(len(sums)), counted), found
-        counts.append(counted[: len(block)])
-        columns.append(found)
-        values.append(sums[at] / k2)
-        sums[at] = 0
-    return Sparse.of(*(np.concatenate(each) for each in (counts, columns, values)))
+    means = _ones_at(near, codes.dtype) @ codes
+    means.data /= near.shape[1]
+    return means
 
 
 def _blend(
-    codes: Sparse,
+    codes: scipy.sparse.csr_array,
     original: Iterator[np.ndarray],
     farthest: np.ndarray,
     queries: int,
@@ -214,12 +189,13 @@ def _blend(
     """Yields the weighted sum of Jaccard and original distance, query by query."""
     images = len(farthest)
     # (n, g): which gallery images each image describes
-    index = codes.from_row(queries).transposed(images)
+    index = codes[queries:].T.tocsr()
     for i, squared in enumerate(original):
-        own = codes.row(i)
-        places, counts = index.find(codes.columns[own])
-        least = np.minimum(index.values[places], np.repeat(codes.values[own], counts))
-        overlap = np.bincount(index.columns[places], least, images - queries)
+        own = slice(codes.indptr[i], codes.indptr[i + 1])
+        described = index[codes.indices[own]]
+        weights = np.repeat(codes.data[own], np.diff(described.indptr))
+        least = np.minimum(described.data, weights)
+        overlap = np.bincount(described.indices, least, images - queries)
         # A code sums to 1, so two codes' greater weights sum to 2 - overlap.
         jaccard = 1 - overlap / (2 - overlap)
         yield (1 - lambda_) * jaccard + lambda_ / farthest[i] * np.maximum(squared, 0)
