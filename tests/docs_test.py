@@ -1,0 +1,76 @@
+"""README, docs and flag files name files, modules and flags that exist."""
+
+import pathlib
+import re
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_PAGES = sorted(
+    str(path.relative_to(_ROOT))
+    for pattern in ("*.md", "docs/*.md", "flags/*.cfg")
+    for path in _ROOT.glob(pattern)
+)
+_SOURCES = [*_ROOT.glob("cdnet_tf/**/*.py"), *_ROOT.glob("tools/*.py")]
+# Of absl, pip, ruff, Slurm, Docker, TensorBoard and TensorFlow Serving, up to the first
+# hyphen; `name` stands for any flag of ours.
+_FOREIGN_FLAGS = set(
+    "allow_version_labels_for_unavailable_models check distribution enable_batching "
+    "extra flagfile gpus help kill logdir model_config_file "
+    "model_config_file_poll_wait_seconds name nodes ntasks rm undefok".split()
+)
+
+
+def _text(page):
+    return (_ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_files_exist(page):
+    named = set(re.findall(r"(?<!\w)(?:\w+/)*[a-z]\w*\.(?:py|md|sh)\b", _text(page)))
+    # The table of files names a folder once: `nn/blocks.py`, `necks.py`.
+    known = {path.name for path in [*_SOURCES, *_ROOT.glob("tests/*.py")]}
+    folders = [_ROOT, _ROOT / "cdnet_tf", _ROOT / "docs"]
+    lost = [
+        name
+        for name in sorted(named - known)
+        if not any((folder / name).exists() for folder in folders)
+    ]
+    assert not lost
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_modules_exist(page):
+    named = set(re.findall(r"\bcdnet_tf(?:\.\w+)+", _text(page)))
+    named |= {
+        f"{package}.{name}"
+        for package, names in re.findall(
+            r"from (cdnet_tf[.\w]*) import ([\w, ]+)", _text(page)
+        )
+        for name in names.replace(" ", "").split(",")
+    }
+    paths = {name: _ROOT / name.replace(".", "/") for name in named}
+    assert not [
+        name
+        for name, path in sorted(paths.items())
+        if not (path.is_dir() or path.with_suffix(".py").exists())
+    ]
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_flags_exist(page):
+    named = set(re.findall(r"(?<![\w-])--([a-z]\w+)", _text(page)))
+    sources = "\n".join(path.read_text() for path in _SOURCES)
+    defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', sources))
+    assert named <= defined | _FOREIGN_FLAGS
+
+
+@pytest.mark.parametrize("page", [page for page in _PAGES if page.endswith(".md")])
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\(([\w./-]*)(?:#([\w-]+))?\)", _text(page)):
+        path = (_ROOT / page).parent / target if target else _ROOT / page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w -]", "", h).lower() for h in headings]
+            assert anchor in [slug.replace(" ", "-") for slug in slugs]
