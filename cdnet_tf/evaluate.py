@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf.data import datasets, doctor, pipeline
+from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders
 from cdnet_tf.retrieval import pictures, ranking, report
 
@@ -127,11 +127,11 @@ def _embed(
 ) -> np.ndarray:
     """Embeds a split, (n, d); with --flip a sum, whose length does not matter."""
     began = time.perf_counter()
-    batches = pipeline.image_batches(
+    batches = image_files.ImageBatches(
         images.paths, embedder.height, embedder.width, shared_flags.BATCH_SIZE.value
     )
     embeddings = [np.zeros((0, embedder.dimensions), np.float32)]
-    for batch in batches.as_numpy_iterator():
+    for batch in batches:
         embedded = embedder.embed(batch)
         if _FLIP.value:
             embedded = embedded + embedder.embed(batch[:, :, ::-1])

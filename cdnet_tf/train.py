@@ -210,7 +210,8 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
 
 def _embed(network: tf.keras.Model, images) -> np.ndarray:
     size = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
-    return network.predict(pipeline.eval_batches(images.paths, *size), verbose=0)
+    batches = pipeline.eval_batches(images.paths, *size)
+    return np.concatenate([network.predict_on_batch(batch) for batch in batches])
 
 
 def _errors(network: tf.keras.Model, data) -> dict[str, float]:
@@ -222,8 +223,8 @@ def _errors(network: tf.keras.Model, data) -> dict[str, float]:
     batches = classification_pipeline.test_batches(
         data, shared_flags.BATCH_SIZE.value, *size
     )
-    logits = network.predict(batches, verbose=0)["logits"]
-    scores = np.sum(logits, axis=0)  # (n, classes)
+    logits = [network.predict_on_batch(images)["logits"] for images, _ in batches]
+    scores = np.concatenate([np.sum(heads, axis=0) for heads in logits])  # (n, classes)
     own = scores[np.arange(len(scores)), data.test.labels, np.newaxis]
     places = np.sum(scores > own, axis=1)
     return {f"top-{k} error": float(np.mean(places >= k)) for k in (1, 5)}

@@ -161,7 +161,7 @@ def test_cifar_at_another_size(memory):
 
 def test_cifar_test_batches(memory):
     dataset = classification_pipeline.test_batches(memory, 4, 32, 32)
-    (first, labels), (second, others) = dataset.as_numpy_iterator()
+    (first, labels), (second, others) = dataset
     assert (len(first), len(second)) == (4, 2)
     expected = (memory.test.images - _MEAN) / _STD
     np.testing.assert_allclose(np.concatenate([first, second]), expected, atol=1e-5)
@@ -215,7 +215,7 @@ def test_unreadable_files_of_both_splits_are_named_before_the_first_epoch(
     assert "2 of 12 images cannot be read" in str(error.value)
     assert f"{text}, {absent}." in str(error.value)
     with pytest.raises(ValueError, match="2 of 2 images cannot be read"):
-        classification_pipeline.test_batches(dataset, 4, 16, 8)
+        list(classification_pipeline.test_batches(dataset, 4, 16, 8))
 
 
 def test_fewer_images_than_a_batch(memory):

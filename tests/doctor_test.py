@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cdnet_tf.data import datasets, doctor, pipeline
+from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.pedestrians import writer
 
 # 3 people to train on and 2 to test on, 3 cameras, 2 images of each.
@@ -197,7 +197,7 @@ def test_unreadable_is_what_training_cannot_read(root):
     files = _bad_files(root)
     data = datasets.read("market1501", str(root))
     with pytest.raises(ValueError) as error:
-        pipeline.check_images(data.gallery.paths)
+        image_files.check_images(data.gallery.paths)
     assert "4 of 9 images cannot be read" in str(error.value)
     assert all(str(file) in str(error.value) for file in files)
 

@@ -129,7 +129,7 @@ def embeddings(network, data):
 
     def embed(images, mirrored):
         batches = pipeline.eval_batches(images.paths, _HEIGHT, _WIDTH)
-        values = np.concatenate(list(batches.as_numpy_iterator()))
+        values = np.concatenate(list(batches))
         return network.predict(values[:, :, ::-1] if mirrored else values, verbose=0)
 
     splits = data.query, data.gallery

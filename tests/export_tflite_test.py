@@ -13,7 +13,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from cdnet_tf.data import datasets
+from cdnet_tf.data import datasets, image_files
 from cdnet_tf.deploy import embedders, readme, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.pedestrians import writer
@@ -91,8 +91,8 @@ def test_reports_what_the_file_does(exported, data_dir, model):
     for path, into in ((folder / row["file"], found), (model, wanted)):
         embedder = embedders.open_model(path)
         for split in (data.query, data.gallery):
-            images = export_tflite.pipeline.image_batches(split.paths, 64, 32)
-            into.append(np.concatenate([embedder.embed(b.numpy()) for b in images]))
+            images = image_files.ImageBatches(split.paths, 64, 32)
+            into.append(np.concatenate([embedder.embed(b) for b in images]))
     scores = ranking.evaluate(found[0], data.query, found[1], data.gallery)
     assert row["rank1"] == pytest.approx(scores.rank1, abs=1e-6)
     assert row["mean_ap"] == pytest.approx(scores.mean_ap, abs=1e-6)
@@ -142,8 +142,8 @@ def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
     query = datasets.read("market1501", data_dir).query
     embedder = embedders.open_model(folder / "cdnet_int8.tflite")
     # The files have the network's size, so nothing is resized on the way.
-    images = export_tflite.pipeline.image_batches(query.paths[:2], 64, 32)
-    a, b = embedder.embed(next(iter(images)).numpy())
+    images = image_files.ImageBatches(query.paths[:2], 64, 32)
+    a, b = embedder.embed(next(iter(images)))
     wanted = np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b))
     found = subprocess.run(
         [sys.executable, script, folder / "cdnet_int8.tflite", *query.paths[:2]],

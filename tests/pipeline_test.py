@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import subprocess
@@ -33,16 +32,6 @@ def images(tmp_path_factory):
         Image.new("RGB", (8, 16), (10 * int(identity), 8 * i, 100)).save(path)
         paths.append(str(path))
     return datasets.Images(tuple(paths), _IDENTITIES, np.ones(30, np.int32))
-
-
-def _jpeg(array, **options):
-    data = io.BytesIO()
-    Image.fromarray(array).save(data, "jpeg", **options)
-    return data.getvalue()
-
-
-def _noise(height, width):
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def _colours(batch):
@@ -131,30 +120,12 @@ def test_eval_batches_keep_the_order(images):
     assert _colours(np.concatenate(batches)) == expected
 
 
-@pytest.mark.parametrize("cache_bytes", [None, 0])
-def test_unreadable_images_are_all_named(images, tmp_path, cache_bytes):
-    truncated, text, absent = (str(tmp_path / f"{i}.jpg") for i in range(3))
-    with open(truncated, "wb") as file:
-        file.write(_jpeg(_noise(64, 32))[:-100])
-    with open(text, "w") as file:
-        file.write("not an image")
-    paths = [images.paths[0], truncated, images.paths[1], text, absent]
-    with pytest.raises(ValueError) as error:
-        pipeline.image_reader(paths, 16, 8, cache_bytes)
-    assert "3 of 5 images cannot be read" in str(error.value)
-    assert f"{truncated}, {text}, {absent}." in str(error.value)
-
-
 def test_too_few_identities_is_said_before_images_are_read(images):
     absent = datasets.Images(("absent.jpg",) * 30, _IDENTITIES, np.ones(30))
     with pytest.raises(ValueError, match="identities_per_batch=6, .* only 5"):
         pipeline.search_batches(
             absent, epochs=1, **_SIZE, **{**_BATCH, "identities_per_batch": 6}
         )
-
-
-def test_the_default_budget_is_what_memory_allows():
-    assert 2**26 < pipeline.available_memory() < 2**50
 
 
 _TWO_REPLICAS = """

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from cdnet_tf.data import pipeline
+from cdnet_tf.data import image_files, pipeline
 from cdnet_tf.deploy import embedders, serving
 from cdnet_tf.nn import genotype, networks
 
@@ -179,7 +179,7 @@ def test_record_tells_a_runner_the_size(directory, network, files):
     assert record == {"network": "cdnet", **sizes, "scores": {"rank1": 0.5}}
     embedder = embedders.open_model(directory)
     assert (embedder.height, embedder.width, embedder.dimensions) == (64, 32, width)
-    images = np.concatenate(list(pipeline.image_batches(files, *_SIZE)))
+    images = np.concatenate(list(image_files.ImageBatches(files, *_SIZE)))
     expected = _unit(network(_batch(files)).numpy())
     np.testing.assert_allclose(embedder.embed(images), expected, atol=1e-5)
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from cdnet_tf.data import datasets, pipeline, preprocess
+from cdnet_tf.data import datasets, image_files, pipeline, preprocess
 from cdnet_tf.deploy import embedders, quantize, readme, rewrite, tflite, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.retrieval import ranking
@@ -145,8 +145,7 @@ def _calibration(network: tf.keras.Model, train: datasets.Images) -> np.ndarray:
 
 def _batches(network: tf.keras.Model, paths):
     height, width = network.input_shape[1:3]
-    batches = pipeline.image_batches(paths, height, width, _EMBED_BATCH)
-    return batches.as_numpy_iterator()
+    return image_files.ImageBatches(paths, height, width, _EMBED_BATCH)
 
 
 class Gate:

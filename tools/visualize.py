@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf.data import pipeline, preprocess
+from cdnet_tf.data import image_files, preprocess
 from cdnet_tf.retrieval import pictures
 
 _MODEL = flags.DEFINE_string("model", None, "A run's model.keras.", required=True)
@@ -43,8 +43,8 @@ def main(argv: list[str]) -> None:
     files = _IMAGES.value or shared_flags.read_data().query.paths[: _COUNT.value]
     rows = [
         _row(maps, image)
-        for batch in pipeline.image_batches(files, *network.input_shape[1:3])
-        for image in batch.numpy()
+        for batch in image_files.ImageBatches(files, *network.input_shape[1:3])
+        for image in batch
     ]
     pictures.image_sheet(_OUTPUT.value, ["origin", *chosen], rows)
     print(f"{_OUTPUT.value}: {len(rows)} images, {', '.join(chosen)}.")

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from cdnet_tf.data import augment, classification, pipeline, preprocess
+from cdnet_tf.data import (
+    augment,
+    classification,
+    image_files,
+    pipeline,
+    preprocess,
+)
 
 # Of 255; those of GDAS, which section 4.4 of the paper refers to ([4]).
 CIFAR_MEAN = (129.3, 124.1, 112.4)
@@ -67,7 +74,7 @@ def train_batches(
         batches = _map(steps, _cifar_batch, height, width)
     else:
         if not first_epoch:
-            pipeline.check_images([*dataset.train.images, *dataset.test.images])
+            image_files.check_images([*dataset.train.images, *dataset.test.images])
         images = _map(steps.unbatch(), _random_window, height, width)
         batches = _map(images.batch(batch_size, drop_remainder=True), _imagenet_batch)
     batches = batches.prefetch(tf.data.AUTOTUNE)
@@ -79,8 +86,8 @@ def test_batches(
     batch_size: int,
     height: int,
     width: int,
-) -> tf.data.Dataset:
-    """All test images in order, (images, labels); the last batch may be smaller.
+) -> Iterator[tuple[tf.Tensor, np.ndarray]]:
+    """Yields all test images in order, (images, labels); the last batch may be smaller.
 
     An image file shows its central square, 87.5 % of the shorter side. For a square
     input that is the usual resize of the shorter side to height / 0.875 and the crop of
@@ -91,25 +98,24 @@ def test_batches(
       batch_size: images, at most.
       height, width: of the network's input, pixels.
 
-    Returns:
-      A dataset of (up to batch_size, height, width, 3) float32, normalised as in
-      training, and (up to batch_size,) int32.
+    Yields:
+      (up to batch_size, height, width, 3) float32, normalised as in training, and
+      (up to batch_size,) int32.
 
     Raises:
       ValueError: unreadable images, all named.
     """
-    images, labels = dataset.test.images, tf.constant(dataset.test.labels)
+    images, labels = dataset.test.images, dataset.test.labels
+    starts = range(0, len(labels), batch_size)
     if isinstance(images, np.ndarray):
-        numbers = tf.data.Dataset.range(len(images)).batch(batch_size)
-        pixels = _map(numbers, _resized, images, height, width)
-        pixels = _map(pixels, normalise_cifar)
-    else:
-        pipeline.check_images(images)
-        files = tf.data.Dataset.from_tensor_slices(tf.constant(images, tf.string))
-        pixels = _map(files, _central_square, height, width).batch(batch_size)
-        pixels = _map(pixels, preprocess.normalise)
-    labels = tf.data.Dataset.from_tensor_slices(labels).batch(batch_size)
-    return tf.data.Dataset.zip((pixels, labels)).prefetch(tf.data.AUTOTUNE)
+        for start in starts:
+            part = slice(start, start + batch_size)
+            yield normalise_cifar(_fitted(images[part], height, width)), labels[part]
+        return
+    square = functools.partial(_central_square, height=height, width=width)
+    # Files first: `zip` then asks them for more at the end, and they name the bad ones.
+    for batch, start in zip(image_files.decoded(images, square, batch_size), starts):
+        yield preprocess.normalise(batch), labels[start : start + batch_size]
 
 
 def normalise_cifar(images: tf.Tensor) -> tf.Tensor:
@@ -195,11 +201,6 @@ def _cifar_batch(images, labels, seeds, height, width):
     return augment_cifar(_fitted(images, height, width), seeds[0]), labels
 
 
-def _resized(numbers, images, height, width):
-    batch = tf.numpy_function(images.__getitem__, [numbers], tf.uint8, stateful=False)
-    return _fitted(tf.ensure_shape(batch, [None, *images.shape[1:]]), height, width)
-
-
 def _fitted(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
     if images.shape[1:3] == (height, width):
         return images
@@ -219,8 +220,8 @@ def _imagenet_batch(images, labels, seeds):
     return preprocess.normalise(images), labels
 
 
-def _central_square(path, height, width):
-    image = preprocess.decode(tf.io.read_file(path))
+def _central_square(jpeg, height, width):
+    image = preprocess.decode(jpeg)
     size = tf.shape(image)[:2]
     shorter = tf.cast(tf.reduce_min(size), tf.float32)
     side = tf.maximum(tf.cast(tf.round(_CENTRE * shorter), tf.int32), 1)

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from cdnet_tf.data import augment, datasets, preprocess, sampling
-
-_FILL_BATCH = 64
+from cdnet_tf.data import augment, datasets, image_files, preprocess, sampling
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +63,7 @@ def search_batches(
       first_epoch: at which it begins; not 0 when resumed.
       height, width: of the network's input, pixels.
       pad: see `augment.augment_batch`.
-      cache_bytes: see `image_reader`.
+      cache_bytes: see `image_files.image_reader`.
       share: (i, n) for the i-th of n workers: P / n whole identities of each batch,
         the same images that one worker would see there.
 
@@ -84,7 +81,7 @@ def search_batches(
         for number, part in enumerate(parts)
     ]
     steps = streams[0].steps
-    read = image_reader(images.paths, height, width, cache_bytes)
+    read = image_files.image_reader(images.paths, height, width, cache_bytes)
     batch = functools.partial(_batch, read=read, pad=pad)
     dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps).map(
         lambda step: tuple(batch(step, stream=stream) for stream in streams),
@@ -117,7 +114,7 @@ def train_batches(
     everything = np.arange(len(labels))
     shape = identities_per_batch, images_per_id
     stream = _Stream(everything, labels, *shape, seed, share=share)
-    read = image_reader(images.paths, height, width, cache_bytes)
+    read = image_files.image_reader(images.paths, height, width, cache_bytes)
     dataset = tf.data.Dataset.range(
         first_epoch * stream.steps, epochs * stream.steps
     ).map(
@@ -147,100 +144,16 @@ def share_of(batches: Batches, share: tuple[int, int]) -> Batches:
     return dataclasses.replace(batches, dataset=dataset)
 
 
-def image_batches(
-    paths: Sequence[str], height: int, width: int, batch_size: int = 64
-) -> tf.data.Dataset:
-    """Images in the order of `paths`, not augmented; the last batch may be smaller.
-
-    Returns:
-      A dataset of (up to batch_size, height, width, 3) uint8, RGB.
-
-    Raises:
-      ValueError: unreadable images, all named.
-    """
-    check_images(paths)
-    dataset = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
-    dataset = dataset.map(
-        lambda path: preprocess.decode_and_resize(tf.io.read_file(path), height, width),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
-
-
 def eval_batches(
     paths: Sequence[str], height: int = 256, width: int = 128, batch_size: int = 64
-) -> tf.data.Dataset:
-    """`image_batches`, normalised to float32: what a float network takes."""
-    return image_batches(paths, height, width, batch_size).map(preprocess.normalise)
-
-
-def image_reader(
-    paths: Sequence[str], height: int, width: int, cache_bytes: int | None = None
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a function from (n,) indices to (n, height, width, 3) uint8 images.
-
-    All images are decoded once and kept as one array if that fits in `cache_bytes`;
-    otherwise they are all tried once, and decoded again whenever they are read.
-
-    Args:
-      paths: image files.
-      height, width: pixels.
-      cache_bytes: largest array to keep; by default a quarter of the memory that is
-        available now, which leaves room for the network and for a second program.
+) -> Iterator[tf.Tensor]:
+    """Yields `image_files.ImageBatches`, normalised to what a float network takes.
 
     Raises:
       ValueError: unreadable images, all named.
     """
-    if cache_bytes is None:
-        cache_bytes = available_memory() // 4
-    shape = height, width, 3
-    if len(paths) * np.prod(shape) <= cache_bytes:
-        cached = _decode_all(paths, height, width)
-
-        def read(indices):
-            images = tf.numpy_function(
-                cached.__getitem__, [indices], tf.uint8, stateful=False
-            )
-            return tf.ensure_shape(images, [*indices.shape, *shape])
-
-        return read
-    check_images(paths)
-    files = tf.constant(paths)
-    return lambda indices: tf.map_fn(
-        lambda path: preprocess.decode_and_resize(tf.io.read_file(path), height, width),
-        tf.gather(files, indices),
-        fn_output_signature=tf.TensorSpec(shape, tf.uint8),
-    )
-
-
-def check_images(paths: Sequence[str]) -> None:
-    """Decodes every image once, with the decoder that training uses.
-
-    Raises:
-      ValueError: some are missing, truncated or no images; names them all (the first
-        twenty, and how many more), so that one round of repair is enough.
-    """
-    for _ in _decoded(paths, lambda jpeg: tf.shape(tf.io.decode_jpeg(jpeg))):
-        pass
-
-
-def available_memory() -> int:
-    """Returns the bytes of memory a new array may use, caches of the system included.
-
-    Linux says so in /proc/meminfo; elsewhere all of the memory stands in for it, and
-    1 GiB where even that is unknown. A container's own limit is not looked up: inside
-    one, pass `cache_bytes`.
-    """
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 2**30
+    for images in image_files.ImageBatches(paths, height, width, batch_size):
+        yield preprocess.normalise(images)
 
 
 class _Stream:
@@ -307,39 +220,3 @@ def _own_identities(identities_per_batch: int, share: tuple[int, int]) -> range:
             f"{workers} workers; use {(size + 1) * workers}."
         )
     return range(worker * size, (worker + 1) * size)
-
-
-def _decode_all(paths: Sequence[str], height: int, width: int) -> np.ndarray:
-    images = np.empty((len(paths), height, width, 3), np.uint8)
-    decode = functools.partial(preprocess.decode_and_resize, height=height, width=width)
-    for indices, decoded in _decoded(paths, decode):
-        images[indices] = decoded
-    return images
-
-
-def _decoded(paths: Sequence[str], decode: Callable[[tf.Tensor], tf.Tensor]):
-    """Yields (indices, results) in batches; at the end raises if any file failed.
-
-    `ignore_errors` lets the good files through with their numbers, and the numbers
-    that never come are the bad files.
-    """
-    files = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
-    dataset = (
-        files.enumerate()
-        .map(
-            lambda index, path: (index, decode(tf.io.read_file(path))),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=False,
-        )
-        .ignore_errors()
-    )
-    failed = np.ones(len(paths), bool)
-    for indices, results in dataset.batch(_FILL_BATCH).as_numpy_iterator():
-        failed[indices] = False
-        yield indices, results
-    if failed.any():
-        bad = [paths[i] for i in np.flatnonzero(failed)]
-        raise ValueError(
-            f"{len(bad)} of {len(paths)} images cannot be read; restore or remove "
-            f"them: {datasets.named(bad)}."
-        )

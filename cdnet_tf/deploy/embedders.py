@@ -47,7 +47,7 @@ class Embedder:
     _run: _Run = dataclasses.field(repr=False)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """Embeds images as `pipeline.image_batches` yields them.
+        """Embeds images as `image_files.ImageBatches` yields them.
 
         Args:
           images: (n, height, width, 3) uint8, RGB.
