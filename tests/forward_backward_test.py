@@ -37,10 +37,6 @@ class _Plain:
         return tf.nn.relu(y) if activate else y
 
 
-def test_same_epsilon():
-    assert forward_backward._EPSILON == blocks.BN_EPSILON
-
-
 def test_halves_equal_the_whole():
     arguments = _arguments()
     dy = tf.random.stateless_normal(arguments[0].shape, (1, 2))

@@ -36,6 +36,8 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY = _LIBRARIES = tupl
     f"cdnet_tf/{folder}/*.py"
     for folder in "nn supernet pedestrians data learn retrieval deploy".split()
 )
+# What an image's identity means; no TensorFlow.
+_DATASETS = "cdnet_tf/data/datasets.py"
 # Any file may import it.
 _EVERYWHERE = ("cdnet_tf/atomic_files.py",)
 _SHARED = tuple(
@@ -66,7 +68,7 @@ _LAYERS = (
     ("cdnet_tf/retrieval/baselines.py", (), "numpy pillow"),
     ("cdnet_tf/retrieval/pictures.py", (), "matplotlib numpy pillow"),
     ("cdnet_tf/retrieval/reranking.py", (_RETRIEVAL,), "numpy scipy"),
-    (_RETRIEVAL, (_RETRIEVAL,), "numpy"),
+    (_RETRIEVAL, (_RETRIEVAL, _DATASETS), "numpy"),
     (
         "cdnet_tf/deploy/quantize.py",
         (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"),
@@ -74,7 +76,7 @@ _LAYERS = (
     ),
     (
         "cdnet_tf/deploy/serving.py",
-        (_DEPLOY, "cdnet_tf/data/preprocess.py"),
+        (_DEPLOY, _DATASETS, "cdnet_tf/data/preprocess.py"),
         "numpy tensorflow tensorflow_serving_api",
     ),
     ("cdnet_tf/deploy/versions.py", (), "protobuf tensorflow_serving_api"),

@@ -52,7 +52,7 @@ def test_ranked_lists_frame_right_green_and_wrong_red(tmp_path, files):
         assert text.min() < 60 and (text == 255).any()
     # The second row found one image only.
     assert (sheet[72:, 70:] == 255).all()
-    assert not list(tmp_path.glob("*.part"))
+    assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]
 
 
 def test_cmc_figure_draws_percent_over_rank():

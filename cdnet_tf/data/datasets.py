@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-_JUNK = -1
-_NAMED_AT_MOST = 20
+JUNK = -1  # the identity of a crop that shows nobody well
+NAMED_AT_MOST = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ def single_camera_identities(images: Images) -> np.ndarray:
     return identities[cameras == 1]
 
 
-def named(items: Iterable, limit: int = _NAMED_AT_MOST) -> str:
+def named(items: Iterable, limit: int = NAMED_AT_MOST) -> str:
     """Joins items for a message, at most `limit` of them, and counts the others."""
     items = [str(item) for item in items]
     more = f", and {len(items) - limit} more" if len(items) > limit else ""
@@ -227,7 +227,7 @@ def _read_split(root: str, layout: _Layout, split: str) -> Images:
             rows += _read_list(os.path.join(root, list_file), folder, pattern)
         else:
             rows += _read_folder(folder, pattern)
-    rows = [row for row in rows if row[1] != _JUNK]
+    rows = [row for row in rows if row[1] != JUNK]
     paths, identities, cameras = zip(*rows) if rows else ((), (), ())
     return Images(
         tuple(paths), np.array(identities, np.int32), np.array(cameras, np.int32)

@@ -18,7 +18,6 @@ import tensorflow as tf
 from cdnet_tf.data import datasets, preprocess
 
 ERROR, WARNING, REMARK = _SEVERITIES = "error", "warning", "remark"
-_NAMED_AT_MOST = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Finding:
         thinks; `REMARK`, good to know.
       problem: what is the matter, and what follows from it; whole sentences.
       count: of images or identities it is the matter with, at least 1.
-      names: the first twenty of them.
+      names: the first `datasets.NAMED_AT_MOST` of them.
       remedy: what to do.
     """
 
@@ -110,7 +109,7 @@ def _some(
     """A finding if there are items; those below `root` are named from there."""
     if not items:
         return []
-    names = [str(item) for item in items[:_NAMED_AT_MOST]]
+    names = [str(item) for item in items[: datasets.NAMED_AT_MOST]]
     if root:
         names = [os.path.relpath(name, root) for name in names]
     return [Finding(severity, problem, len(items), tuple(names), remedy)]

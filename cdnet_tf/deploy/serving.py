@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from cdnet_tf.data import preprocess
+from cdnet_tf.data import datasets, preprocess
 from cdnet_tf.deploy import embedders
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
@@ -30,7 +30,6 @@ SIGNATURES = {
     "from_float": tf.TensorSpec([None, None, None, 3], tf.float32, "images"),
     "from_jpeg": tf.TensorSpec([None], tf.string, "jpeg"),
 }
-_NAMED_AT_MOST = 20
 
 
 def export(
@@ -142,7 +141,7 @@ def decode_batch(jpeg: tf.Tensor, height: int, width: int) -> tf.Tensor:
         "{} of {} encoded images cannot be decoded; send whole JPEG or PNG files. "
         "Indices in the batch: {}",
         (tf.size(bad), count, bad),
-        summarize=_NAMED_AT_MOST // 2,  # at each end
+        summarize=datasets.NAMED_AT_MOST // 2,  # at each end
     )
     with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message])]):
         return tf.ensure_shape(images[:-1], [None, height, width, 3])

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
+
+from cdnet_tf import atomic_files
 
 RIGHT, WRONG = (30, 150, 60), (215, 40, 40)
 _PAPER, _INK = (255, 255, 255), (0, 0, 0)
@@ -76,9 +77,8 @@ def cmc_curve(
       path: PNG to write.
       curves: label -> fraction of the queries, 0..1, with a match within rank 1, 2, ...
     """
-    partial = _partial(path)
-    cmc_figure(curves).savefig(partial, format="png", dpi=100)
-    partial.replace(pathlib.Path(path))
+    with atomic_files.replacing(path) as partial:
+        cmc_figure(curves).savefig(partial, format="png", dpi=100)
 
 
 def cmc_figure(curves: Mapping[str, Sequence[float] | np.ndarray]) -> Figure:
@@ -187,11 +187,5 @@ def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 
 def _save(path: str | os.PathLike, image: Image.Image) -> None:
-    partial = _partial(path)
-    image.save(partial, format="png")
-    partial.replace(pathlib.Path(path))
-
-
-def _partial(path: str | os.PathLike) -> pathlib.Path:
-    path = pathlib.Path(path)
-    return path.with_name(path.name + ".part")
+    with atomic_files.replacing(path) as partial:
+        image.save(partial, format="png")

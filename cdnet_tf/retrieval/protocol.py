@@ -11,8 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-JUNK = -1
-_NAMED_AT_MOST = 20
+from cdnet_tf.data import datasets
 
 
 class Labels(Protocol):
@@ -40,11 +39,11 @@ class Lookup:
         self._cameras = np.asarray(gallery.cameras)
         self._order = np.argsort(identities, kind="stable")
         self._sorted = identities[self._order]
-        self.junk = np.flatnonzero(identities == JUNK)
+        self.junk = np.flatnonzero(identities == datasets.JUNK)
 
     def find(self, identity: int, camera: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the gallery indices to be found and those to be ignored."""
-        if identity == JUNK:
+        if identity == datasets.JUNK:
             return self.junk[:0], self.junk
         start, stop = np.searchsorted(self._sorted, [identity, identity + 1])
         same = self._order[start:stop]
@@ -76,6 +75,4 @@ def check(images: int, labels: Labels, name: str) -> None:
 def named(indices: np.ndarray, labels: Labels | None) -> str:
     """Joins the first of the images, by index and, where known, by file."""
     paths = getattr(labels, "paths", None)
-    names = [f"{i} ({paths[i]})" if paths else str(i) for i in indices]
-    more = f", and {len(names) - _NAMED_AT_MOST} more" * (len(names) > _NAMED_AT_MOST)
-    return ", ".join(names[:_NAMED_AT_MOST]) + more
+    return datasets.named(f"{i} ({paths[i]})" if paths else i for i in indices)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cdnet_tf.data import datasets
 from cdnet_tf.retrieval import distances, protocol
 from cdnet_tf.retrieval.distances import Embeddings
 
@@ -137,7 +138,7 @@ def _count(
         for i, row in enumerate(steps, start):
             identity, camera = query.identities[i], query.cameras[i]
             row[of_camera.get(camera, [])] = _UNCOUNTED
-            if identity == protocol.JUNK:
+            if identity == datasets.JUNK:
                 row[:] = _UNCOUNTED
             matches, _ = lookup.find(identity, camera)
             np.add.at(genuine, row[matches], 1)

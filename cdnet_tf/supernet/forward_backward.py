@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
+from cdnet_tf.nn import blocks
+
 _EMPTY = np.zeros(0, np.float32)
-_EPSILON = 1e-5  # blocks.BN_EPSILON; test_same_epsilon holds them together
 
 
 class Forward:
@@ -50,7 +51,7 @@ class Forward:
             offset=beta,
             mean=_EMPTY,
             variance=_EMPTY,
-            epsilon=_EPSILON,
+            epsilon=blocks.BN_EPSILON,
             is_training=True,
         )
         self.statistics.append((mean, variance))
@@ -101,7 +102,7 @@ class Backward:
                 reserve_space_1=reserve[0],
                 reserve_space_2=reserve[1],
                 reserve_space_3=reserve[2],
-                epsilon=_EPSILON,
+                epsilon=blocks.BN_EPSILON,
                 is_training=True,
             )[:3]
 
@@ -136,7 +137,7 @@ class Inference:
             offset=beta,
             mean=mean,
             variance=variance,
-            epsilon=_EPSILON,
+            epsilon=blocks.BN_EPSILON,
             is_training=False,
         )[0]
         return self.relu(y) if activate else y
