@@ -43,13 +43,13 @@ def test_space_is_the_smallest_that_holds_it():
 
 @pytest.mark.parametrize("as_directory", [False, True])
 def test_json_round_trip(tmp_path, as_directory):
-    found = genotype.Genotype(tuple(_ROWS))
-    assert all(isinstance(layer, genotype.Branch) for layer in found.layers)
-    text = found.to_json(alpha=[[0.5]], source="a search")
+    one = genotype.Genotype(tuple(_ROWS))
+    assert all(isinstance(layer, genotype.Branch) for layer in one.layers)
+    text = one.to_json(alpha=[[0.5]], source="a search")
     path = tmp_path / "genotype.json"
     path.write_text(text)
-    assert genotype.load(tmp_path if as_directory else path) == found
-    assert genotype.load(str(path)) == found
+    assert genotype.load(tmp_path if as_directory else path) == one
+    assert genotype.load(str(path)) == one
     assert json.loads(text) == {
         "space": "cds",
         "layers": [list(row) for row in _ROWS],
@@ -59,8 +59,9 @@ def test_json_round_trip(tmp_path, as_directory):
 
 
 def test_str():
-    found = genotype.load("cdnet")
-    assert str(found) == "(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)"
+    assert (
+        str(genotype.load("cdnet")) == "(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)"
+    )
 
 
 @pytest.mark.parametrize("count", [0, 5, 7])

@@ -83,18 +83,18 @@ def whole_run(data_dir, tmp_path_factory):
 
 def test_search_writes_a_genotype_with_provenance(whole_run):
     run_dir, output = whole_run
-    found = genotype.load(run_dir)
+    searched = genotype.load(run_dir)
     record = json.loads((run_dir / "genotype.json").read_text())
     assert record["top_k"] == 2
     assert record["branches"] == [list(branch) for branch in genotype.CS]
     best = np.argmax(record["alpha"], axis=1)
-    assert found.layers == tuple(genotype.CS[j] for j in best)
+    assert searched.layers == tuple(genotype.CS[j] for j in best)
     provenance = record["provenance"]
     assert provenance["seed"] == 0
     assert provenance["flags"]["width_multiplier"] == 0.25
     assert provenance["dataset"]["counts"]["train"]["identities"] == 8
     assert provenance["versions"]["tensorflow"] == tf.__version__
-    assert re.search(rf"found genotype +{re.escape(str(found))}\n", output)
+    assert re.search(rf"found genotype +{re.escape(str(searched))}\n", output)
 
 
 def test_search_shows_its_progress(whole_run):

@@ -75,8 +75,8 @@ def folder(tmp_path_factory):
         folder / "data", train_identities=4, test_identities=4, height=64, width=32
     )
     _write_cifar(folder / "cifar-100-binary")
-    found = genotype.Genotype((genotype.CS[0],) * 6)
-    (folder / "shallow.json").write_text(found.to_json())
+    shallow = genotype.Genotype((genotype.CS[0],) * 6)
+    (folder / "shallow.json").write_text(shallow.to_json())
     return folder
 
 

@@ -11,8 +11,8 @@ from cdnet_tf.nn import genotype, networks
 @pytest.fixture(scope="module")
 def model():
     tf.keras.utils.set_random_seed(0)
-    found = genotype.Genotype((genotype.CS[0],) * 6)
-    network = networks.build(found, (64, 32, 3), 0.25, num_classes=2, dropout=0.0)
+    shallow = genotype.Genotype((genotype.CS[0],) * 6)
+    network = networks.build(shallow, (64, 32, 3), 0.25, num_classes=2, dropout=0.0)
     model = training.ReidTraining(network)
     model.compile(optimizers.CoupledSGD(0.01, 0.9))
     return model
@@ -48,8 +48,8 @@ def test_embedder_is_flat_and_shares_the_weights(model):
     expected = model.network(images)["embedding"]
     np.testing.assert_array_equal(embedder(images), expected)
     # No head is left behind: the same network as one built without classes.
-    found = genotype.Genotype((genotype.CS[0],) * 6)
-    plain = networks.build(found, (64, 32, 3), 0.25)
+    shallow = genotype.Genotype((genotype.CS[0],) * 6)
+    plain = networks.build(shallow, (64, 32, 3), 0.25)
     assert len(embedder.trainable_weights) == len(plain.trainable_weights)
 
 
@@ -68,8 +68,8 @@ def test_heads_and_embedder_are_the_network(model, tmp_path):
 def test_trained_in_16_bits_the_embedder_computes_in_32(tmp_path):
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        found = genotype.Genotype((genotype.CS[0],) * 6)
-        network = networks.build(found, (64, 32, 3), 0.25, num_classes=2)
+        shallow = genotype.Genotype((genotype.CS[0],) * 6)
+        network = networks.build(shallow, (64, 32, 3), 0.25, num_classes=2)
         embedder = training.ReidTraining(network).embedder()
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")

@@ -29,8 +29,8 @@ def folder(tmp_path_factory):
     writer.write_pedestrians(
         folder / "data", train_identities=8, test_identities=4, height=64, width=32
     )
-    found = genotype.Genotype((genotype.CS[0],) * 6)
-    (folder / "shallow.json").write_text(found.to_json())
+    shallow = genotype.Genotype((genotype.CS[0],) * 6)
+    (folder / "shallow.json").write_text(shallow.to_json())
     return folder
 
 
@@ -155,9 +155,9 @@ def test_search_is_scored_by_what_it_finds(folder):
     assert float(row["mean_ap"]) == _score(trial / "train")
     assert row["epochs"] == "1" and row["alpha_milestones"] == "1,1"
     assert {"alpha_lr", "exploration", "top_k"} <= set(row)
-    found = genotype.load(str(trial / "search"))
+    searched = genotype.load(str(trial / "search"))
     trained = json.loads((trial / "train" / "run.json").read_text())["flags"]
-    assert trained["genotype"] == str(trial / "search") and len(found.layers) == 6
+    assert trained["genotype"] == str(trial / "search") and len(searched.layers) == 6
     assert trained["holdout_identities"] == 3
     # The flag files of the trial and of its repetition say the same.
     drawn = [each for each in _lines(study / "best.cfg") if each != "# Tuned:"]

@@ -31,7 +31,11 @@ def scaled_channels(width_multiplier: float) -> tuple[int, ...]:
         raise ValueError(
             f"width_multiplier={width_multiplier} must be positive; 1.0 is the paper's."
         )
-    return tuple(max(16, round(c * width_multiplier / 16) * 16) for c in CHANNELS)
+    return tuple(_scaled(channels, width_multiplier) for channels in CHANNELS)
+
+
+def _scaled(channels: int, width_multiplier: float) -> int:
+    return max(16, round(channels * width_multiplier / 16) * 16)
 
 
 def block_channels(channels: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -53,7 +57,7 @@ def check_input_shape(input_shape: tuple[int, int, int], stem: str) -> None:
 
 def backbone(
     images: Tensor,
-    found: genotype.Genotype,
+    genotype: genotype.Genotype,
     channels: tuple[int, ...] = CHANNELS,
     stem: str = "reid",
     single_stream: bool = False,
@@ -62,7 +66,7 @@ def backbone(
 
     Args:
       images: normalised RGB, (b, h, w, 3).
-      found: the branch of each block.
+      genotype: the branch of each block.
       channels: of the stem and the three stages.
       stem: `reid` or `cifar`, see `blocks.stem`.
       single_stream: CDNet_std's blocks.
@@ -75,7 +79,7 @@ def backbone(
         channels,
         stem,
         lambda x, i, width, name: blocks.cdblock(
-            x, width, found.layers[i], name, single_stream
+            x, width, genotype.layers[i], name, single_stream
         ),
     )
 
@@ -137,7 +141,7 @@ def _stages(
 
 
 def build(
-    found: genotype.Genotype,
+    genotype: genotype.Genotype,
     input_shape: tuple[int, int, int] = (256, 128, 3),
     width_multiplier: float = 1.0,
     stem: str = "reid",
@@ -148,7 +152,7 @@ def build(
     """Builds the network of a genotype: one flat functional graph of stock layers.
 
     Args:
-      found: the branch of each block.
+      genotype: the branch of each block.
       input_shape: height, width (divisible by 16; by 4 with the CIFAR stem), 3.
       width_multiplier: scales every width, embedding included; see
         `scaled_channels`.
@@ -163,7 +167,7 @@ def build(
     check_input_shape(input_shape, stem)
     channels = scaled_channels(width_multiplier)
     images = tf.keras.Input(input_shape, name="images")
-    fmaps = backbone(images, found, channels, stem, single_stream)
+    fmaps = backbone(images, genotype, channels, stem, single_stream)
     return add_neck(images, fmaps, width_multiplier, name, **neck_options)
 
 
@@ -187,9 +191,9 @@ def build_named(
     size: dict = {"input_shape": input_shape, "width_multiplier": width_multiplier}
     if name in PUBLISHED:
         single_stream = name == "cdnet_std"
-        found = genotype.load("cdnet" if single_stream else name)
+        published = genotype.load("cdnet" if single_stream else name)
         options = {"stem": stem, "single_stream": single_stream, **neck_options}
-        return build(found, name=name, **size, **options)
+        return build(published, name=name, **size, **options)
     check_input_shape(input_shape, stem)
     images = tf.keras.Input(input_shape, name="images")
     if name == "osnet":
@@ -232,7 +236,7 @@ def add_neck(
         raise ValueError(f"neck {neck!r} is unknown; use one of {', '.join(NECKS)}.")
     fmap2, fmap3 = fmaps
     if neck == "fbl":
-        local = max(16, round(LOCAL_CHANNELS * width_multiplier / 16) * 16)
+        local = _scaled(LOCAL_CHANNELS, width_multiplier)
         top = necks.fbl_neck(fmap2, fmap3, num_classes, parts, local, dropout)
     elif neck == "bl":
         top = necks.bl_neck(fmap3, num_classes, dropout)

@@ -50,11 +50,11 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
       FileNotFoundError: nothing is there.
       ValueError: the file cannot be read, or no layer agrees.
     """
-    found = _read(_locate(pathlib.Path(source)))
+    stored = _read(_locate(pathlib.Path(source)))
     layers = [layer for layer in network.layers if layer.weights]
     taken, missing, misshapen = [], [], []
     for layer in layers:
-        values = found.get(layer.name)
+        values = stored.get(layer.name)
         if values is None:
             missing.append(layer.name)
         elif [value.shape for value in values] != [w.shape for w in layer.weights]:
@@ -65,11 +65,11 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
     if not taken:
         raise ValueError(
             f"{source} has no layer of the network's names and shapes (it has "
-            f"{', '.join(list(found)[:5])}, ...; the network {layers[0].name}, ...); "
+            f"{', '.join(list(stored)[:5])}, ...; the network {layers[0].name}, ...); "
             "check that genotype, width_multiplier and file belong together."
         )
     names = {layer.name for layer in layers}
-    return Transfer(taken, missing, misshapen, [n for n in found if n not in names])
+    return Transfer(taken, missing, misshapen, [n for n in stored if n not in names])
 
 
 def _locate(source: pathlib.Path) -> pathlib.Path:

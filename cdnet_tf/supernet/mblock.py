@@ -136,7 +136,7 @@ class Bank(tf.keras.layers.Layer):
         names = [f"lite{2 * first + 1}_{i + 1}" for i in range(first)]
         names += [f"lite{2 * second + 1}_{i + 1}" for i in range(second)]
         start = self._first_lite[row]
-        found = {}
+        named = {}
         for variables, moving in (
             ((self.body_rows, self.lite_rows), False),
             ((self.body_statistics, self.lite_statistics), True),
@@ -151,8 +151,8 @@ class Bank(tf.keras.layers.Layer):
                 shapes = packing.statistics_shapes(shapes) if moving else shapes
                 splits = np.cumsum([math.prod(shape) for shape in shapes.values()])
                 for name, value in zip(shapes, np.split(values, splits[:-1])):
-                    found[prefix + name] = value
-        return found
+                    named[prefix + name] = value
+        return named
 
     def get_config(self) -> dict:
         return {
@@ -270,14 +270,14 @@ class MBlock(tf.keras.layers.Layer):
 
     def unpacked(self, branch: int) -> dict[str, np.ndarray]:
         """Weights of one branch, as `blocks.cdblock` names them."""
-        found = {}
+        named = {}
         banks = [(self.first, branch)]
         if self.second is not None and self.space[branch].repeats == 2:
             banks.append((self.second, self._second_row[branch]))
         for i, (bank, row) in enumerate(banks, 1):
             for name, value in bank.unpacked(row).items():
-                found[f"cblock{i}/{name}"] = value
-        return found
+                named[f"cblock{i}/{name}"] = value
+        return named
 
     def get_config(self) -> dict:
         return {

@@ -130,13 +130,13 @@ class Supernet(tf.keras.Model):
           A functional model whose global embedding equals the supernet's own with its
           best branches at inference.
         """
-        found = self.derive()
+        derived = self.derive()
         shape, multiplier = self.shape, self.width_multiplier
-        network = networks.build(found, shape, multiplier, **options)
+        network = networks.build(derived, shape, multiplier, **options)
         carried = {}
         for model in (self.stem, *self.downsamples, self.neck):
             carried.update({weight.name: weight for weight in model.weights})
-        for i, (block, branch) in enumerate(zip(self.blocks, found.layers)):
+        for i, (block, branch) in enumerate(zip(self.blocks, derived.layers)):
             prefix = f"stage{i // 2 + 1}/block{i + 1}"
             for name, value in block.unpacked(self.space.index(branch)).items():
                 carried[f"{prefix}/{name}:0"] = value
