@@ -59,6 +59,22 @@ WIDTH_MULTIPLIER = flags.DEFINE_float(
 EPOCHS = flags.DEFINE_integer("epochs", 240, "Epochs.", 1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch (P x K).", 4)
 IMAGES_PER_ID = flags.DEFINE_integer("images_per_id", 4, "K of the P x K batch.", 2)
+RANDOM_ERASING = flags.DEFINE_float(
+    "random_erasing",
+    0.5,
+    "Probability that a part of a training image is erased; people only. A search "
+    "erases in the images of alpha, too.",
+    0.0,
+    1.0,
+)
+# None and not 10, because it depends on the height.
+CROP_PADDING = flags.DEFINE_integer(
+    "crop_padding",
+    None,
+    "Pixels by which a training image may shift in each direction, black moving in; "
+    "people only. Default: 10 at --height=256, as large a part of other heights.",
+    0,
+)
 CACHE_MB = flags.DEFINE_integer(
     "cache_mb",
     None,
@@ -240,6 +256,8 @@ def batch_options(first_epoch: int) -> dict[str, Any]:
         **options,
         "identities_per_batch": BATCH_SIZE.value // IMAGES_PER_ID.value,
         "images_per_id": IMAGES_PER_ID.value,
+        "erasing": RANDOM_ERASING.value,
+        "pad": CROP_PADDING.value,
         "cache_bytes": None if CACHE_MB.value is None else CACHE_MB.value * 2**20,
     }
 

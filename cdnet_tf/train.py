@@ -72,9 +72,6 @@ _DROPOUT = flags.DEFINE_float("dropout", 0.2, "Before triplet features.", 0.0, 1
 _LABEL_SMOOTHING = flags.DEFINE_float(
     "label_smoothing", 0.0, "Of the softmax loss.", 0.0, 1.0
 )
-_ERASING = flags.DEFINE_float(
-    "random_erasing", 0.5, "Probability that a part of an image is erased.", 0.0, 1.0
-)
 _XLA = flags.DEFINE_boolean("xla", False, "Compile the step with XLA.")
 flags.register_validator(
     "milestones",
@@ -125,7 +122,7 @@ def _batches(data: shared_flags.Data, first_epoch: int, share) -> pipeline.Batch
         batches = classification_pipeline.train_batches(data, **options)
         return pipeline.share_of(batches, share)
     options["share"] = share
-    return pipeline.train_batches(data.train, erasing=_ERASING.value, **options)
+    return pipeline.train_batches(data.train, **options)
 
 
 def _model(batches: pipeline.Batches) -> training.ReidTraining:

@@ -41,6 +41,18 @@ def test_flip_and_crop_against_numpy():
     assert 70 < sum(flips) < 130
 
 
+@pytest.mark.parametrize("height, padding", [(256, 10), (128, 5), (64, 2), (16, 1)])
+def test_padding_is_the_recipes_10_pixels_at_256x128_and_follows_the_height(
+    height, padding
+):
+    assert augment.crop_padding(height) == padding
+    images = np.full((64, height, height // 2, 3), 255, np.uint8)
+    augmented = augment.augment_batch(images, [0, 0], erasing=0).numpy()
+    # (batch, height): rows that are black, which came in from above or below.
+    black = (augmented < 0).all((2, 3))
+    assert black.sum(1).max() == padding
+
+
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_flip_alone(probability):
     images = _noise(3)

@@ -91,6 +91,18 @@ def test_cached_or_not_and_resumed_or_not_the_batches_are_the_same(images):
     assert (whole[0][0][1] != other[0][0][1]).any()
 
 
+@pytest.mark.parametrize("erasing", [0.0, 1.0])
+def test_a_search_erases_in_both_parts_alike_or_in_none(images, erasing):
+    batches = pipeline.search_batches(
+        images, epochs=1, erasing=erasing, **{**_SIZE, "pad": 0}, **_BATCH
+    )
+    for parts in batches.dataset.as_numpy_iterator():
+        for batch, _ in parts:
+            # Erased pixels are 0; of these images no other is, in all channels.
+            erased = (batch == 0).all(-1).any((1, 2))
+            assert erased.all() if erasing else not erased.any()
+
+
 def test_the_same_images_are_augmented_differently_each_epoch(images):
     # A single batch: both identities in every step, 2 images each.
     few = datasets.Images(

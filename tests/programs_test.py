@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import app, flags
 from absl.testing import flagsaver
 
-from cdnet_tf import run_directory, search
+from cdnet_tf import run_directory, search, shared_flags
 from cdnet_tf.data import datasets
 from cdnet_tf.nn import genotype, networks, transfer
 from cdnet_tf.pedestrians import writer
@@ -240,9 +240,15 @@ def test_flag_files_parse_and_demo_stands_on_top(name, monkeypatch):
     _parse(f"--flagfile=flags/{name}.cfg")
     assert flags.FLAGS.space == name
     assert (flags.FLAGS.epochs, flags.FLAGS.batch_size) == (240, 64)
+    options = shared_flags.batch_options(0)
+    assert (options["erasing"], options["pad"]) == (0.5, None)
+    _parse("--random_erasing=0.1", "--crop_padding=3")
+    options = shared_flags.batch_options(0)
+    assert (options["erasing"], options["pad"]) == (0.1, 3)
     _parse(f"--flagfile=flags/{name}.cfg", "--flagfile=flags/demo.cfg")
     assert flags.FLAGS.space == name
     assert flags.FLAGS.dataset == "pedestrians"
+    assert shared_flags.batch_options(0)["erasing"] == 0
 
 
 def test_unknown_argument_is_refused():

@@ -43,14 +43,17 @@ def search_batches(
     first_epoch: int = 0,
     height: int = 256,
     width: int = 128,
-    pad: int = 10,
+    pad: int | None = None,
     cache_bytes: int | None = None,
+    erasing: float = 0.5,
     share: tuple[int, int] = (0, 1),
 ) -> Batches:
     """Batches of the search: ((w images, w labels), (alpha images, alpha labels)).
 
     D_train counts the epochs. D_val, which is smaller, goes through epochs of its own,
-    counted from step 0 of the run, and is augmented alike. A batch holds whole
+    counted from step 0 of the run. Both are augmented alike, erasing included, as in
+    DARTS and in the authors' code (whose erasing, though, erases nothing): alpha then
+    chooses among branches on images like those of the retraining. A batch holds whole
     identities, contiguous: replicas that share it evenly need `identities_per_batch`
     divisible by their number.
 
@@ -64,6 +67,7 @@ def search_batches(
       height, width: of the network's input, pixels.
       pad: see `augment.augment_batch`.
       cache_bytes: see `image_files.image_reader`.
+      erasing: probability of Random Erasing, 0..1.
       share: (i, n) for the i-th of n workers: P / n whole identities of each batch,
         the same images that one worker would see there.
 
@@ -82,7 +86,7 @@ def search_batches(
     ]
     steps = streams[0].steps
     read = image_files.image_reader(images.paths, height, width, cache_bytes)
-    batch = functools.partial(_batch, read=read, pad=pad)
+    batch = functools.partial(_batch, read=read, pad=pad, erasing=erasing)
     dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps).map(
         lambda step: tuple(batch(step, stream=stream) for stream in streams),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -100,16 +104,12 @@ def train_batches(
     first_epoch: int = 0,
     height: int = 256,
     width: int = 128,
-    pad: int = 10,
+    pad: int | None = None,
     cache_bytes: int | None = None,
     erasing: float = 0.5,
     share: tuple[int, int] = (0, 1),
 ) -> Batches:
-    """Batches of the retraining, (images, labels).
-
-    Args as of `search_batches`, and:
-      erasing: probability of Random Erasing, 0..1.
-    """
+    """Batches of the retraining, (images, labels); arguments as of `search_batches`."""
     labels, raw = datasets.to_labels(images.identities)
     everything = np.arange(len(labels))
     shape = identities_per_batch, images_per_id
@@ -195,8 +195,8 @@ def _batch(
     step: tf.Tensor,
     stream: _Stream,
     read: Callable[[tf.Tensor], tf.Tensor],
-    pad: int,
-    erasing: float = 0.5,
+    pad: int | None,
+    erasing: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Assembles and augments the batch of a step, counted from the run's start."""
     indices, labels = tf.numpy_function(
