@@ -51,11 +51,11 @@ def search_batches(
     """Batches of the search: ((w images, w labels), (alpha images, alpha labels)).
 
     D_train counts the epochs. D_val, which is smaller, goes through epochs of its own,
-    counted from step 0 of the run. Both are augmented alike, erasing included, as in
-    DARTS and in the authors' code (whose erasing, though, erases nothing): alpha then
-    chooses among branches on images like those of the retraining. A batch holds whole
-    identities, contiguous: replicas that share it evenly need `identities_per_batch`
-    divisible by their number.
+    counted from step 0 of the run. Both are augmented alike, as in DARTS, erasing
+    included: the paper uses Random Erasing in all experiments (section 4.2), and alpha
+    then chooses among branches on images like those of the retraining. A batch holds
+    whole identities, contiguous: replicas that share it evenly need
+    `identities_per_batch` divisible by their number.
 
     Args:
       images: the train split; `sampling.search_split` divides it.
