@@ -148,6 +148,8 @@ def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
     if not shared_flags.HOLDOUT_IDENTITIES.value:
         number = max(2, len(np.unique(data.train.identities)) // 5)
         data = holdout.hold_out(data, number, shared_flags.HOLDOUT_SEED.value or 0)
+        # Whole families may be more.
+        number = len(np.unique(data.query.identities))
         recipe = [*recipe, f"--holdout_identities={number}"]
     held = np.unique(data.query.identities)
     return recipe, {"identities": held.tolist(), "counts": data.counts()}

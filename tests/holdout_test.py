@@ -1,5 +1,8 @@
 """The split, against the protocol's rules written out, and by hand where small."""
 
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,60 @@ def test_seed_decides(data):
     assert first.query.paths == again.query.paths
     assert first.gallery.paths == again.gallery.paths
     assert set(first.query.identities) != set(other.query.identities)
+
+
+def _in_families(data, sizes):
+    """`data`, whose people in ascending order are families of these sizes."""
+    numbers = np.repeat(np.arange(len(sizes)), sizes)
+    people = np.unique(data.train.identities).tolist()
+    return dataclasses.replace(data, families=dict(zip(people, numbers.tolist())))
+
+
+def _people(rows):
+    return np.unique(rows.identities).tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_families_are_held_out_whole(seed):
+    data = _in_families(_dataset([(p, c) for p in range(12) for c in (1, 2)]), [4] * 3)
+    split = holdout.hold_out(data, 4, seed)
+    first = _people(split.query)[0]
+    assert first % 4 == 0
+    family = list(range(first, first + 4))
+    assert _people(split.query) == _people(split.gallery) == family
+    assert not set(_people(split.train)) & set(family)
+    # A number that is not whole families is rounded up, to the same people.
+    with pytest.warns(UserWarning, match="holdout_identities=3 .* 4 people are held"):
+        rounded = holdout.hold_out(data, 3, seed)
+    assert rounded.query.paths == split.query.paths
+
+
+def test_a_family_of_which_one_camera_saw_a_member_stays():
+    # Persons 0 to 3 are a family; person 2 was seen by camera 1 only.
+    rows = [(p, c) for p in range(12) for c in (1, 2) if (p, c) != (2, 2)]
+    data = _in_families(_dataset(rows), [4, 4, 4])
+    split = holdout.hold_out(data, 8)
+    assert _people(split.query) == list(range(4, 12))
+    with pytest.raises(ValueError, match="of 12 .* 8 were seen .* use 2 to 8"):
+        holdout.hold_out(data, 9)
+
+
+def test_whole_families_that_leave_nobody_to_train_on_are_refused():
+    data = _in_families(_dataset([(p, c) for p in range(7) for c in (1, 2)]), [3, 4])
+    with pytest.raises(ValueError, match="=5 makes 7 in whole families .* use fewer"):
+        holdout.hold_out(data, 5)
+
+
+def test_people_without_a_family_go_alone():
+    data = _dataset([(p, c) for p in range(7) for c in (1, 2)])
+    data = dataclasses.replace(data, families={0: 4, 1: 4})
+    for seed in range(5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            held = _people(holdout.hold_out(data, 2, seed).query)
+        # Two others, the siblings, or one other and the siblings.
+        assert (0 in held) == (1 in held)
+        assert len(held) == 2 or len(held) == 3 and 0 in held
 
 
 @pytest.mark.parametrize("identities", [1, 16, 21])

@@ -76,6 +76,13 @@ def test_more_people_leave_the_first_as_they_are(root, tmp_path):
     assert train.items() <= _digests(tmp_path / "more").items()
 
 
+def test_families_of_a_written_folder_and_of_another(root, tmp_path):
+    # 3 train and 4 test identities: the fourth test identity begins another family.
+    families = {person: 0 for person in (1, 2, 3, 4)} | {5: 1, 6: 1, 7: 1}
+    assert writer.families(root) == families
+    assert writer.families(tmp_path) == {}
+
+
 def test_a_family_shares_most_attributes_and_no_two_look_alike():
     seen = set()
     for first in range(1, 400, writer.FAMILY):

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class ReidDataset:
 
     Only MSMT17's train identities share numbers with its test identities, and there
     the same number is another person.
+
+    Attributes:
+      families: identity -> number, from 0, of the family of look-alikes that it belongs
+        to; empty where nobody knows of any. `holdout` keeps families together.
     """
 
     name: str
@@ -50,6 +54,7 @@ class ReidDataset:
     train: Images
     query: Images
     gallery: Images
+    families: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Counts images, identities and cameras of each split, for the record of a run.

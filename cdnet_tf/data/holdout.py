@@ -2,12 +2,15 @@
 
 Whatever is tuned on the test images is no longer measured by them. People of the
 training split, whom the network then never sees, stand in for the test people, under
-the same protocol: another camera has to find them again.
+the same protocol: another camera has to find them again. Look-alikes stay together:
+the network must not know the siblings of those it is tested on, and without them in the
+gallery nobody would be hard to tell apart.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 
@@ -24,8 +27,10 @@ def hold_out(
     that each query has a match under another camera. The test images are left out.
 
     Args:
-      data: whose training split is divided.
-      identities: how many to hold out, at least 2 (one alone is always found).
+      data: whose training split is divided. Of a family in `data.families` all go or
+        none, and none if one of them was seen by a single camera.
+      identities: how many to hold out, at least 2 (one alone is always found). Where
+        they are not whole families, more go, with a warning that says how many.
       seed: of the draw, non-negative.
 
     Raises:
@@ -33,16 +38,17 @@ def hold_out(
     """
     train = data.train
     everyone = np.unique(train.identities)
-    able = np.setdiff1d(everyone, datasets.single_camera_identities(train))
+    able = _able(data)
     most = min(len(able), len(everyone) - 2)
     if not 2 <= identities <= most:
         raise ValueError(
             f"holdout_identities={identities} is out of range: of {len(everyone)} "
-            f"training identities {len(able)} were seen by two cameras, and 2 must be "
-            f"left to train on; use 2 to {most}."
+            f"training identities {len(able)} were seen by two cameras, as were all "
+            f"their look-alikes, and 2 must be left to train on; use 2 to {most}."
         )
     rng = np.random.default_rng(seed)
-    held = np.sort(rng.choice(able, identities, replace=False))
+    held = _drawn(able, identities, data, rng)
+    _check_families(identities, len(held), len(everyone))
     query = np.concatenate([_query(train, identity, rng) for identity in held])
     is_held = np.isin(train.identities, held)
     is_query = np.isin(np.arange(len(train)), query)
@@ -51,6 +57,52 @@ def hold_out(
         train=_take(train, ~is_held),
         query=_take(train, is_query),
         gallery=_take(train, is_held & ~is_query),
+    )
+
+
+def _families(identities: np.ndarray, data: datasets.ReidDataset) -> np.ndarray:
+    """The family of each identity; whoever has none is one alone, below 0."""
+    return np.array([data.families.get(i, -1 - i) for i in identities.tolist()], int)
+
+
+def _able(data: datasets.ReidDataset) -> np.ndarray:
+    """Identities of the training split whose whole family two cameras saw."""
+    everyone = np.unique(data.train.identities)
+    alone = datasets.single_camera_identities(data.train)
+    spoilt = np.isin(_families(everyone, data), _families(alone, data))
+    return everyone[~spoilt]
+
+
+def _drawn(
+    able: np.ndarray,
+    identities: int,
+    data: datasets.ReidDataset,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draws so many of `able`, or as few more as whole families make; ascending."""
+    if not data.families:
+        return np.sort(rng.choice(able, identities, replace=False))
+    own = _families(able, data)
+    families, sizes = np.unique(own, return_counts=True)
+    order = rng.permutation(len(families))
+    enough = np.searchsorted(np.cumsum(sizes[order]), identities) + 1
+    return able[np.isin(own, families[order[:enough]])]
+
+
+def _check_families(identities: int, held: int, everyone: int) -> None:
+    """Warns of more people held out than were asked for; raises if it is too many."""
+    if held == identities:
+        return
+    if everyone - held < 2:
+        raise ValueError(
+            f"holdout_identities={identities} makes {held} in whole families of "
+            f"look-alikes, of {everyone} training identities, and 2 must be left to "
+            "train on; use fewer."
+        )
+    warnings.warn(
+        f"holdout_identities={identities} are not whole families of look-alikes, so "
+        f"{held} people are held out.",
+        stacklevel=3,
     )
 
 

@@ -162,6 +162,25 @@ def _write(
     return counts
 
 
+def families(root: str | os.PathLike) -> dict[int, int]:
+    """Returns identity -> number of its family, for a folder that was written here.
+
+    Empty for any other folder.
+    """
+    try:
+        record = json.loads(pathlib.Path(root, _RECORD).read_text())
+    except FileNotFoundError:
+        return {}
+    parameters = record["parameters"]
+    count = parameters["train_identities"] + parameters["test_identities"]
+    return {person: _place(person)[0] for person in range(1, count + 1)}
+
+
+def _place(person: int) -> tuple[int, int]:
+    """Number of a person's family, and the person's place in it."""
+    return divmod(person - 1, FAMILY)
+
+
 def family(person: int, seed: int = 0) -> people.Person:
     """The attributes of a person; four in a row are a family.
 
@@ -169,7 +188,7 @@ def family(person: int, seed: int = 0) -> people.Person:
       person: number, from 1.
       seed: of the data set.
     """
-    number, member = divmod(person - 1, FAMILY)
+    number, member = _place(person)
     return _members(number, seed)[member]
 
 
