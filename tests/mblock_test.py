@@ -268,24 +268,6 @@ def test_float16_is_near_float32(alpha_step):
         assert np.linalg.norm(a - b) < 0.1 * np.linalg.norm(b)
 
 
-def test_initial_weights_follow_the_seed_and_he():
-    first, again = (mblock.MBlock(CDS, 64, 256, seed=3) for _ in range(2))
-    other = mblock.MBlock(CDS, 64, 256, seed=4)
-    for a, b, c in zip(first.variables, again.variables, other.variables):
-        np.testing.assert_array_equal(a, b)
-        assert not a.trainable or (a.numpy() != c.numpy()).any()
-    values = first.unpacked(11)
-    fan_ins = {"squeeze/conv": 64, "restore/conv": 64, "lite7_2/pointwise": 64}
-    for name, fan_in in fan_ins.items():
-        kernel = values[f"cblock1/{name}/kernel"]
-        assert kernel.std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
-    depthwise = values["cblock1/lite9_4/depthwise/depthwise_kernel"]
-    assert depthwise.std() == pytest.approx((2 / 9) ** 0.5, rel=0.15)
-    assert (values["cblock2/lite9_4/bn/gamma"] == 1).all()
-    assert (values["cblock2/lite9_4/bn/moving_variance"] == 1).all()
-    assert (values["cblock2/gate/fc1/bias"] == 0).all()
-
-
 @pytest.mark.parametrize("layer", ["bank", "mblock"])
 def test_config_round_trip(layer):
     block = mblock.MBlock(CDS, 16, 32, seed=3, name="m")

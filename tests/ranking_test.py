@@ -198,44 +198,6 @@ def test_rows_that_do_not_fit(change, message):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("block_bytes", [1, 2**28])
-def test_camera_pairs_are_galleries_of_one_camera(seed, block_bytes):
-    query, gallery, q, g = _draw(seed)
-    distances = ((q[:, np.newaxis] - g) ** 2).sum(-1)
-    pairs = ranking.by_camera_pair(
-        q, query, g, gallery, normalize=False, block_bytes=block_bytes
-    )
-    expected = {}
-    for a in (1, 2, 3):
-        for b in (1, 2, 3):
-            rows, columns = query.cameras == a, gallery.cameras == b
-            parts = (
-                _labels(labels.identities[chosen], labels.cameras[chosen])
-                for labels, chosen in ((query, rows), (gallery, columns))
-            )
-            # Of one's own camera nothing but ignored images is left.
-            if a != b:
-                rank1, _, _, mean_ap, _, scored, _ = _oracle(
-                    distances[rows][:, columns], *parts
-                )
-                expected[a, b] = rank1, mean_ap, scored
-    found = {
-        (p.query_camera, p.gallery_camera): (p.rank1, p.mean_ap, p.queries)
-        for p in pairs
-    }
-    assert list(found) == list(expected)
-    np.testing.assert_allclose(list(found.values()), list(expected.values()))
-
-
-def test_a_camera_pair_without_a_match_is_left_out():
-    # 5 is seen by cameras 1 (query) and 2, 6 by 1 and 3, and nobody's match is under 4.
-    query, gallery = _labels([5, 6], [1, 1]), _labels([5, 6, 7], [2, 3, 4])
-    pairs = ranking.by_camera_pair(np.ones((2, 2)), query, np.ones((3, 2)), gallery)
-    assert [(p.query_camera, p.gallery_camera) for p in pairs] == [(1, 2), (1, 3)]
-    assert {(p.rank1, p.mean_ap, p.queries) for p in pairs} == {(1, 1, 1)}
-
-
-@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("k, block_bytes", [(1, 1), (10, 3000), (300, 2**28)])
 def test_nearest_agrees_with_a_sort(seed, k, block_bytes):
     query, gallery, q, g = _draw(seed)

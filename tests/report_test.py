@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from cdnet_tf.retrieval import ranking, report, reranking, verification
+from cdnet_tf.retrieval import camera_pairs, ranking, report, reranking, verification
 
 
 def _labels(identities, cameras):
@@ -46,7 +46,7 @@ def test_record_holds_what_the_parts_say(everything):
     assert found["thresholds"]["at_rates"][1] == dataclasses.asdict(
         thresholds.at_rates[1]
     )
-    pairs = [dataclasses.asdict(pair) for pair in ranking.by_camera_pair(*everything)]
+    pairs = [dataclasses.asdict(pair) for pair in camera_pairs.evaluate(*everything)]
     assert found["camera_pairs"] == pairs and len(pairs) == 6
 
 

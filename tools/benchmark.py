@@ -43,7 +43,7 @@ _DENSE = ((64, 32, 256), (32, 16, 384), (64, 32, 64))
 _PROGRAMS = {
     "search": ["benchmark_search.py", "search"],
     "profile": ["benchmark_search.py", "profile"],
-    "input": ["benchmark_search.py", "input"],
+    "input": ["benchmark_input.py"],
     "inference": ["benchmark_inference.py"],
 }
 

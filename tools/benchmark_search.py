@@ -1,10 +1,9 @@
-"""Times the search's step; `benchmark.py search`, `profile` and `input` run it.
+"""Times the search's step; `benchmark.py search` and `profile` run it.
 
   python tools/benchmark_search.py                     # a process per space and k
   python tools/benchmark_search.py --reference=FILE.py # paired with another step
   python tools/benchmark_search.py --rewritten         # paired with itself, rewritten
   python tools/benchmark_search.py profile             # where a step's time goes
-  python tools/benchmark_search.py input --data_dir=DIR    # batches per second
 
 Steps that are compared run in turn, in a process each. One JSON line a result.
 """
@@ -30,7 +29,6 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf.data import pipeline
 from cdnet_tf.learn import bilevel, optimizers
 from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import branches, supernet
@@ -58,12 +56,11 @@ def main(argv: list[str]) -> None:
     commands = {
         "search": search,
         "profile": profile,
-        "input": feed,
         "serve": lambda: serve(json.loads(argv[2])),
     }
     command = argv[1] if len(argv) > 1 else "search"
     if command not in commands:
-        raise app.UsageError(f"{command!r} is unknown; use search, profile or input.")
+        raise app.UsageError(f"{command!r} is unknown; use search or profile.")
     commands[command]()
 
 
@@ -293,32 +290,6 @@ def profile() -> None:
                 calls[op] += 1 / _STEPS.value
     for op, milliseconds in sorted(spent.items(), key=lambda item: -item[1])[:20]:
         _emit(op=op, ms_per_step=round(milliseconds, 1), calls=round(calls[op]))
-
-
-def feed() -> None:
-    """Images per second that the input pipeline can give, cached and not."""
-    data = shared_flags.read_data()
-    size = _step_size()
-    for cache_bytes in (None, 0):
-        batches = pipeline.search_batches(
-            data.train,
-            identities_per_batch=size["batch_size"] // shared_flags.IMAGES_PER_ID.value,
-            images_per_id=shared_flags.IMAGES_PER_ID.value,
-            seed=0,
-            epochs=10**6,
-            height=size["height"],
-            width=size["width"],
-            cache_bytes=cache_bytes,
-        )
-        iterator = iter(batches.dataset)
-        for _ in range(50):
-            next(iterator)
-        started, steps = time.perf_counter(), 0
-        while time.perf_counter() - started < 5:
-            next(iterator)
-            steps += 1
-        rate = 2 * size["batch_size"] * steps / (time.perf_counter() - started)
-        _emit(**size, cached=cache_bytes is None, images_per_s=round(rate))
 
 
 def _step_size() -> dict[str, int]:

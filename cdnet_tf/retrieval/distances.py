@@ -39,11 +39,15 @@ class Embeddings:
         Args:
           rows: (n, d) numbers; float32 and float64 are used as they are.
           name: of the split.
-          labels: where they hold `paths`, the error names files.
+          labels: of the rows, whose number they must have; where they hold `paths`,
+            errors name the files.
 
         Raises:
-          ValueError: not a matrix, or rows that are not finite.
+          ValueError: no rows for the labels or another number of them, not a matrix,
+            or rows that are not finite.
         """
+        if labels is not None:
+            protocol.check(len(rows), labels, name)
         rows = np.asarray(rows)
         if rows.ndim != 2:
             raise ValueError(

@@ -45,23 +45,6 @@ class Scores:
     cmc: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class PairScores:
-    """Scores of one camera's queries against another camera's gallery images alone.
-
-    Attributes:
-      query_camera, gallery_camera: as numbered by the data set.
-      rank1, mean_ap: as in `Scores`.
-      queries: how many have a match under this gallery camera; the others do not count.
-    """
-
-    query_camera: int
-    gallery_camera: int
-    rank1: float
-    mean_ap: float
-    queries: int
-
-
 def evaluate(
     query_embeddings: np.ndarray,
     query: Labels,
@@ -93,12 +76,12 @@ def evaluate(
         finite, or no query with a match.
     """
     rows = distances.rows(
-        _checked(query_embeddings, query, "query"),
-        _checked(gallery_embeddings, gallery, "gallery"),
+        Embeddings.of(query_embeddings, "query", query),
+        Embeddings.of(gallery_embeddings, "gallery", gallery),
         normalize,
         block_bytes,
     )
-    return _summarise(_score(rows, query, gallery), len(query.identities))
+    return _summarise(score_queries(rows, query, gallery), len(query.identities))
 
 
 def evaluate_rows(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> Scores:
@@ -117,7 +100,7 @@ def evaluate_rows(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) ->
     protocol.check(len(query.identities), query, "query")
     protocol.check(len(gallery.identities), gallery, "gallery")
     rows = _checked_rows(rows, query, len(gallery.identities))
-    return _summarise(_score(rows, query, gallery), len(query.identities))
+    return _summarise(score_queries(rows, query, gallery), len(query.identities))
 
 
 def evaluate_distances(distances: np.ndarray, query: Labels, gallery: Labels) -> Scores:
@@ -146,41 +129,7 @@ def evaluate_distances(distances: np.ndarray, query: Labels, gallery: Labels) ->
             "from."
         )
     rows = (np.array(row, np.result_type(row, np.float32)) for row in distances)
-    return _summarise(_score(rows, query, gallery), len(query.identities))
-
-
-def by_camera_pair(
-    query_embeddings: np.ndarray,
-    query: Labels,
-    gallery_embeddings: np.ndarray,
-    gallery: Labels,
-    *,
-    normalize: bool = True,
-    block_bytes: int = BLOCK_BYTES,
-) -> tuple[PairScores, ...]:
-    """Scores each camera's queries against each other camera's gallery images alone.
-
-    A pair that does badly points at a camera, where the mean over all cannot. Needs a
-    copy of one camera's gallery embeddings at a time. Arguments and errors are those
-    of `evaluate`; a pair without a query that has a match is left out.
-
-    Returns:
-      Pairs in ascending order of query camera, then gallery camera.
-    """
-    queries = _checked(query_embeddings, query, "query")
-    images = _checked(gallery_embeddings, gallery, "gallery")
-    query_cameras = np.asarray(query.cameras)
-    pairs = []
-    for camera in np.unique(gallery.cameras):
-        part = _part(gallery, np.flatnonzero(np.asarray(gallery.cameras) == camera))
-        rows = distances.rows(
-            queries, images.take(part.indices), normalize, block_bytes
-        )
-        scored = _score(rows, query, part)
-        of_queries = query_cameras[scored.queries]
-        for query_camera in np.unique(of_queries):
-            pairs.append(_pair(query_camera, camera, scored, of_queries))
-    return tuple(sorted(pairs, key=lambda p: (p.query_camera, p.gallery_camera)))
+    return _summarise(score_queries(rows, query, gallery), len(query.identities))
 
 
 def nearest(
@@ -205,8 +154,8 @@ def nearest(
     if k < 1:
         raise ValueError(f"k={k} names no image; use at least 1.")
     rows = distances.rows(
-        _checked(query_embeddings, query, "query"),
-        _checked(gallery_embeddings, gallery, "gallery"),
+        Embeddings.of(query_embeddings, "query", query),
+        Embeddings.of(gallery_embeddings, "gallery", gallery),
         normalize,
         block_bytes,
     )
@@ -249,8 +198,15 @@ def squared_distances(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Scored:
-    """The queries that have a match (n,), and for each what the means are taken of."""
+class QueryScores:
+    """The queries that have a match, and for each what the means are taken of.
+
+    Attributes:
+      queries: their indices, (n,).
+      firsts: place of the first match of each, counted from 1, (n,).
+      precisions: mean precision at the matches of each, (n,).
+      penalties: number of matches over the place of the last one, (n,).
+    """
 
     queries: np.ndarray
     firsts: np.ndarray
@@ -258,8 +214,16 @@ class _Scored:
     penalties: np.ndarray
 
 
-def _score(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> _Scored:
-    """Turns rows of distances, which it overwrites, into scores of single queries."""
+def score_queries(
+    rows: Iterable[np.ndarray], query: Labels, gallery: Labels
+) -> QueryScores:
+    """Scores single queries, of which `evaluate` takes the means.
+
+    Args:
+      rows: for each query in turn its (g,) distances, finite; overwritten.
+      query: labels of the queries.
+      gallery: labels of the g gallery images.
+    """
     lookup = protocol.Lookup(gallery)
     queries, firsts, precisions, penalties = [], [], [], []
     for i, row in enumerate(rows):
@@ -274,7 +238,7 @@ def _score(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> _Score
         firsts.append(places[0])
         precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
         penalties.append(len(places) / places[-1])
-    return _Scored(
+    return QueryScores(
         np.array(queries, int),
         np.array(firsts, int),
         np.array(precisions),
@@ -282,7 +246,7 @@ def _score(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> _Score
     )
 
 
-def _summarise(scored: _Scored, queries: int) -> Scores:
+def _summarise(scored: QueryScores, queries: int) -> Scores:
     count = len(scored.queries)
     if not count:
         raise ValueError(
@@ -321,11 +285,6 @@ def _first(row: np.ndarray, k: int) -> np.ndarray:
     return near[row[near] < np.inf]
 
 
-def _checked(embeddings: np.ndarray, labels: Labels, name: str) -> Embeddings:
-    protocol.check(len(embeddings), labels, name)
-    return Embeddings.of(embeddings, name, labels)
-
-
 def _checked_rows(
     rows: Iterable[np.ndarray], query: Labels, images: int
 ) -> Iterator[np.ndarray]:
@@ -347,30 +306,3 @@ def _checked_rows(
             f"{count} rows of distances for {len(query.identities)}"
             " queries; pass one for each, in the same order."
         )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Part:
-    """Some of a split's images: their places in it and their labels."""
-
-    indices: np.ndarray
-    identities: np.ndarray
-    cameras: np.ndarray
-
-
-def _part(labels: Labels, indices: np.ndarray) -> _Part:
-    identities, cameras = np.asarray(labels.identities), np.asarray(labels.cameras)
-    return _Part(indices, identities[indices], cameras[indices])
-
-
-def _pair(
-    query_camera: int, camera: int, scored: _Scored, of_queries: np.ndarray
-) -> PairScores:
-    chosen = of_queries == query_camera
-    return PairScores(
-        query_camera=int(query_camera),
-        gallery_camera=int(camera),
-        rank1=float(np.mean(scored.firsts[chosen] == 1)),
-        mean_ap=float(np.mean(scored.precisions[chosen])),
-        queries=int(chosen.sum()),
-    )

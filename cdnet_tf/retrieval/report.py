@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from cdnet_tf.retrieval import protocol, ranking, reranking, verification
+from cdnet_tf.retrieval import camera_pairs, protocol, ranking, reranking, verification
 
 _COLUMNS = {
     "rank-1": "rank1",
@@ -39,7 +39,7 @@ def report(
     Returns:
       Ready for JSON, without NaN: `scores` (fields of `ranking.Scores`), `reranked`
       (the same or None), `thresholds` (fields of `verification.Thresholds`) and
-      `camera_pairs` (a list of the fields of `ranking.PairScores`).
+      `camera_pairs` (a list of the fields of `camera_pairs.Scores`).
 
     Raises:
       ValueError: as `ranking.evaluate`.
@@ -49,7 +49,7 @@ def report(
         "scores": _plain(ranking.evaluate(*everything)),
         "reranked": _plain(reranking.evaluate(*everything)) if rerank else None,
         "thresholds": _plain(verification.thresholds(*everything)),
-        "camera_pairs": [_plain(pair) for pair in ranking.by_camera_pair(*everything)],
+        "camera_pairs": [_plain(pair) for pair in camera_pairs.evaluate(*everything)],
     }
 
 

@@ -48,8 +48,6 @@ def evaluate(
     Raises:
       ValueError: as `ranking.evaluate` and `distance_rows`.
     """
-    protocol.check(len(query_embeddings), query, "query")
-    protocol.check(len(gallery_embeddings), gallery, "gallery")
     rows = distance_rows(
         Embeddings.of(query_embeddings, "query", query).rows,
         Embeddings.of(gallery_embeddings, "gallery", gallery).rows,

@@ -93,8 +93,6 @@ def thresholds(
     for rate in rates:
         if not 0 < rate < 1:
             raise ValueError(f"rate={rate} is out of range; use one between 0 and 1.")
-    protocol.check(len(query_embeddings), query, "query")
-    protocol.check(len(gallery_embeddings), gallery, "gallery")
     genuine, impostor = _count(
         Embeddings.of(query_embeddings, "query", query),
         query,

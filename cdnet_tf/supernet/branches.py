@@ -21,92 +21,10 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from cdnet_tf.nn import genotype
-from cdnet_tf.supernet import forward_backward, packing
+from cdnet_tf.supernet import cblock, forward_backward, packing
 
 STRUCTURES = tuple(branch.lites for branch in genotype.CS)
 IDENTITY = len(STRUCTURES)  # index of the structure that passes its input through
-
-
-class _Pointwise:
-    """Convolution 1x1 among the three widths of a CBlock: c_in, m and c_out.
-
-    As a matrix product, whose weight gradient takes 0.6 of the convolution's time; the
-    shapes to reshape to are computed once.
-    """
-
-    def __init__(self, ops, x: Tensor, widths: Sequence[Tensor]) -> None:
-        self._ops = ops
-        self._flat = [tf.stack([-1, width]) for width in widths]
-        spatial = tf.shape(x)[:3]
-        self._full = [tf.concat([spatial, [width]], 0) for width in widths]
-
-    def __call__(self, x: Tensor, kernel: Tensor, source: int, target: int) -> Tensor:
-        x = tf.reshape(x, self._flat[source])
-        y = tf.matmul(x, tf.cast(kernel, x.dtype))
-        return self._ops.keep(tf.reshape(y, self._full[target]))
-
-
-_IN, _MID, _OUT = range(3)
-
-
-def _stream(ops, conv1x1, x: Tensor, lites: list[dict[str, Tensor]]) -> Tensor:
-    for lite in lites:
-        x = tf.raw_ops.DepthwiseConv2dNative(
-            input=conv1x1(x, lite["pointwise/kernel"], _MID, _MID),
-            filter=tf.cast(lite["depthwise/depthwise_kernel"], x.dtype),
-            strides=[1, 1, 1, 1],
-            padding="SAME",
-        )
-        x = ops.keep(x)
-        x = ops.batch_norm(x, lite["bn/gamma"], lite["bn/beta"], activate=True)
-    return x
-
-
-def _gated(ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
-    def dense(x: Tensor, name: str) -> Tensor:
-        kernel, bias = body[f"{name}/kernel"], body[f"{name}/bias"]
-        return x @ tf.cast(kernel, x.dtype) + tf.cast(bias, x.dtype)
-
-    pooled = ops.keep(tf.reduce_mean(x, [1, 2]))  # (b, m)
-    hidden = tf.nn.relu(dense(pooled, "gate/fc1"))
-    gate = ops.keep(tf.sigmoid(dense(hidden, "gate/fc2")))
-    return x * gate[:, None, None]
-
-
-def cblock(
-    ops,
-    structure: tuple[int, int],
-    x: Tensor,
-    c_out: Tensor,
-    body: dict[str, Tensor],
-    lites: list[dict[str, Tensor]],
-) -> Tensor:
-    """`blocks.cblock` on given weights.
-
-    Args:
-      ops: `Forward`, `Backward` or `Inference` of `forward_backward`.
-      structure: Lites in the first and the second stream.
-      x: features, (b, h, w, c_in).
-      c_out: output channels, a scalar tensor.
-      body, lites: weights by the names of `packing.body_shapes` and `lite_shapes`.
-
-    Returns:
-      (b, h, w, c_out).
-    """
-    conv1x1 = _Pointwise(ops, x, (tf.shape(x)[3], c_out // 4, c_out))
-
-    def conv_bn(x, name: str, source: int, target: int, activate: bool) -> Tensor:
-        x = conv1x1(x, body[f"{name}/conv/kernel"], source, target)
-        bn = body[f"{name}/bn/gamma"], body[f"{name}/bn/beta"]
-        return ops.batch_norm(x, *bn, activate)
-
-    h = conv_bn(x, "squeeze", _IN, _MID, activate=True)
-    parts = lites[: structure[0]], lites[structure[0] :]
-    first, second = (_gated(ops, _stream(ops, conv1x1, h, p), body) for p in parts)
-    h = conv_bn(ops.keep(first + second), "restore", _MID, _OUT, activate=False)
-    if "shortcut/conv/kernel" in body:
-        x = conv_bn(x, "shortcut", _IN, _OUT, activate=False)
-    return ops.relu(h + x)
 
 
 def _trace(function: Callable, specs: Sequence[tf.TensorSpec]):
@@ -223,7 +141,7 @@ class CBlockFunctions:
                     self._moving(structure, x, like, *statistics)
                 )
                 weights = self._weights(structure, x, body, lites, like)
-                return [cblock(ops, structure, x, *weights)]
+                return [cblock.cblock(ops, structure, x, *weights)]
 
             traced = _trace(infer, specs)
             branches.append(self._branch(lambda *a, f=traced: _call(f, a), specs))
@@ -283,7 +201,7 @@ class CBlockFunctions:
 
         def forward(x, body, lites, like):
             weights = self._weights(structure, x, body, lites, like)
-            y = cblock(record, structure, x, *weights)
+            y = cblock.cblock(record, structure, x, *weights)
             first, last = 1, 1 + sum(structure)
             statistics = record.statistics
             body_row = _pack(statistics[:first] + statistics[last:])
@@ -322,7 +240,8 @@ class CBlockFunctions:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(sources)
                 weights = self._weights(structure, x, body, lites, like)
-                y = cblock(forward_backward.Backward(groups), structure, x, *weights)
+                ops = forward_backward.Backward(groups)
+                y = cblock.cblock(ops, structure, x, *weights)
             return tape.gradient(y, sources, dy)
 
         kept_specs = [tf.TensorSpec(t.shape, t.dtype) for t in _flat(kept)]

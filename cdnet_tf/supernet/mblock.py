@@ -1,184 +1,19 @@
-"""The searchable MBlock: weights of all branches, of which only the chosen ones run.
+"""The searchable MBlock: of the branches of a search space only the chosen ones run.
 
-Every candidate CBlock of a place in the network is one row of a `Bank`. A step gathers
-the rows of the chosen branches, so gradients, momentum and weight decay reach those
-rows alone; rows not chosen do not move. How a chosen row is executed is the business
-of `branches`.
+Every candidate CBlock of a place in the network is one row of a `bank.Bank`; a branch
+is a row of the first bank and, where the CBlock is repeated, one of the second.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.nn import blocks, genotype
-from cdnet_tf.supernet import branches, packing
-
-register = tf.keras.utils.register_keras_serializable(package="cdnet_tf")
-
-
-@register
-class Bank(tf.keras.layers.Layer):
-    """The candidate CBlocks of one place in the network, a row each.
-
-    Args:
-      lites: (Lites in stream 1, in stream 2) of each candidate.
-      c_in, c_out: channels; c_out divisible by 16.
-      seed: of the initial weights.
-    """
-
-    def __init__(
-        self,
-        lites: Sequence[tuple[int, int]],
-        c_in: int,
-        c_out: int,
-        seed: int = 0,
-        **options,
-    ) -> None:
-        super().__init__(**options)
-        self.lites = tuple(map(tuple, lites))
-        self.c_in, self.c_out, self.seed = c_in, c_out, seed
-        counts = np.array([sum(pair) for pair in self.lites])
-        self._first_lite = np.cumsum(counts) - counts
-        self._num_lites = counts
-        self._structure = [branches.STRUCTURES.index(pair) for pair in self.lites]
-
-        self._body_shapes = packing.body_shapes(c_in, c_out, c_in != c_out)
-        self._lite_shapes = packing.lite_shapes(c_out // 4)
-        random = np.random.default_rng(seed)
-        rows, lite_rows = len(self.lites), int(counts.sum())
-        self.body_rows = self._rows("body", rows, self._body_shapes, random)
-        self.lite_rows = self._rows("lites", lite_rows, self._lite_shapes, random)
-        self.body_statistics, self.lite_statistics = (
-            self._rows(
-                f"{name}_statistics",
-                count,
-                packing.statistics_shapes(shapes),
-                random,
-                # As Keras' BatchNormalization: each replica moves its own, the mean
-                # of all is read.
-                trainable=False,
-                synchronization=tf.VariableSynchronization.ON_READ,
-                aggregation=tf.VariableAggregation.MEAN,
-            )
-            for name, count, shapes in (
-                ("body", rows, self._body_shapes),
-                ("lites", lite_rows, self._lite_shapes),
-            )
-        )
-
-    def _rows(self, name, count, shapes, random, **options) -> tf.Variable:
-        initial = np.stack([packing.initial_row(shapes, random) for _ in range(count)])
-        return self.add_weight(
-            name,
-            initial.shape,
-            tf.float32,
-            initializer=lambda shape, dtype=None: tf.constant(initial),
-            # BN's statistics and weights stay float32; kernels are cast where used.
-            experimental_autocast=False,
-            **options,
-        )
-
-    def call(self, x: Tensor, row: Tensor, training: bool, learn_weights: bool):
-        """Runs one candidate.
-
-        Args:
-          x: (b, h, w, c_in).
-          row: scalar int32, the candidate; -1 passes x through.
-          training: normalise by the batch and move the statistics.
-          learn_weights: whether gradients flow to the weights, or to x alone.
-
-        Returns:
-          (b, h, w, c_out).
-        """
-        functions = branches.cblock_functions(
-            self.c_in != self.c_out, self.compute_dtype
-        )
-        present = tf.cast(row >= 0, tf.int32)
-        index = tf.where(
-            row >= 0, tf.gather(self._structure, row * present), branches.IDENTITY
-        )
-        row = row * present
-        first = tf.gather(tf.cast(self._first_lite, tf.int32), row)
-        count = tf.gather(tf.cast(self._num_lites, tf.int32), row) * present
-        where = tf.range(row, row + present), tf.range(first, first + count)
-        body, lites = map(tf.gather, (self.body_rows, self.lite_rows), where)
-        if not learn_weights:
-            body, lites = tf.stop_gradient(body), tf.stop_gradient(lites)
-        if not training:
-            moving = map(tf.gather, (self.body_statistics, self.lite_statistics), where)
-            return functions.infer(index, x, body, lites, self.c_out, *moving)
-        y, *statistics = _run(
-            functions, index, x, body, lites, self.c_out, learn_weights
-        )
-        for variable, rows, batch in zip(
-            (self.body_statistics, self.lite_statistics), where, statistics
-        ):
-            self._move(variable, rows, batch)
-        return y
-
-    def _move(self, variable: tf.Variable, rows: Tensor, batch: Tensor) -> None:
-        """Exponential moving average of the rows that ran."""
-        batch = tf.reshape(batch, [-1, variable.shape[1]])
-        change = (1 - blocks.BN_MOMENTUM) * (batch - tf.gather(variable, rows))
-        variable.assign_add(tf.scatter_nd(rows[:, None], change, variable.shape))
-
-    def unpacked(self, row: int) -> dict[str, np.ndarray]:
-        """Weights and statistics of one candidate, as `blocks.cblock` names them.
-
-        Shapes are those of the packed matrices; reshape to the layer's own.
-        """
-        first, second = self.lites[row]
-        names = [f"lite{2 * first + 1}_{i + 1}" for i in range(first)]
-        names += [f"lite{2 * second + 1}_{i + 1}" for i in range(second)]
-        start = self._first_lite[row]
-        named = {}
-        for variables, moving in (
-            ((self.body_rows, self.lite_rows), False),
-            ((self.body_statistics, self.lite_statistics), True),
-        ):
-            body, lites = (variable.numpy() for variable in variables)
-            parts = [("", body[row], self._body_shapes)]
-            parts += [
-                (f"{name}/", lites[start + i], self._lite_shapes)
-                for i, name in enumerate(names)
-            ]
-            for prefix, values, shapes in parts:
-                shapes = packing.statistics_shapes(shapes) if moving else shapes
-                splits = np.cumsum([math.prod(shape) for shape in shapes.values()])
-                for name, value in zip(shapes, np.split(values, splits[:-1])):
-                    named[prefix + name] = value
-        return named
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "lites": self.lites,
-            "c_in": self.c_in,
-            "c_out": self.c_out,
-            "seed": self.seed,
-        }
-
-
-def _run(functions, index, x, body, lites, channels, learn_weights):
-    """The chosen CBlock with its own gradient: (y, body and Lite statistics)."""
-
-    def forward(x, body, lites):
-        result = functions.forward(index, x, body, lites, channels)
-
-        def gradient(dy, *_):
-            arguments = index, dy, x, body, lites, result.kept
-            return functions.backward(*arguments, learn_weights)
-
-        return result[:3], gradient
-
-    if learn_weights:
-        return tf.custom_gradient(forward)(x, body, lites)
-    return tf.custom_gradient(lambda x: forward(x, body, lites))(x)
+from cdnet_tf.nn import genotype
+from cdnet_tf.supernet import bank
 
 
 @tf.custom_gradient
@@ -203,7 +38,7 @@ def straight_through_sum(weights: Tensor, *outputs: Tensor):
     return tf.add_n(outputs), gradient
 
 
-@register
+@tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 class MBlock(tf.keras.layers.Layer):
     """One searched block: the sum of its k chosen branches (Fig. 3a, Eq. 5).
 
@@ -225,7 +60,7 @@ class MBlock(tf.keras.layers.Layer):
         self.space = tuple(genotype.Branch(*branch) for branch in space)
         self.c_in, self.c_out, self.seed = c_in, c_out, seed
         lites = [branch.lites for branch in self.space]
-        self.first = Bank(lites, c_in, c_out, seed, dtype=self.dtype_policy)
+        self.first = bank.Bank(lites, c_in, c_out, seed, dtype=self.dtype_policy)
         repeated = [branch for branch in self.space if branch.repeats == 2]
         # Row of each branch in the bank of second CBlocks; -1 without one.
         self._second_row = [
@@ -235,7 +70,9 @@ class MBlock(tf.keras.layers.Layer):
         self.second = None
         if repeated:
             lites = [branch.lites for branch in repeated]
-            self.second = Bank(lites, c_out, c_out, seed + 1, dtype=self.dtype_policy)
+            self.second = bank.Bank(
+                lites, c_out, c_out, seed + 1, dtype=self.dtype_policy
+            )
 
     def call(
         self,
@@ -274,8 +111,8 @@ class MBlock(tf.keras.layers.Layer):
         banks = [(self.first, branch)]
         if self.second is not None and self.space[branch].repeats == 2:
             banks.append((self.second, self._second_row[branch]))
-        for i, (bank, row) in enumerate(banks, 1):
-            for name, value in bank.unpacked(row).items():
+        for i, (rows, row) in enumerate(banks, 1):
+            for name, value in rows.unpacked(row).items():
                 named[f"cblock{i}/{name}"] = value
         return named
 
