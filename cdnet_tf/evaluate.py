@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from cdnet_tf import recipes
 from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders
 from cdnet_tf.retrieval import pictures, ranking, report
@@ -204,4 +205,4 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=recipes.parse)

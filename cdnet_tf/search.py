@@ -12,6 +12,7 @@ import time
 from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 from absl import app, flags
 
+from cdnet_tf import recipes
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import (
     bilevel,
@@ -204,4 +205,4 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("run_dir")
-    app.run(main)
+    app.run(main, flags_parser=recipes.parse)

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from cdnet_tf import recipes
 from cdnet_tf.data import classification, classification_pipeline, pipeline
 from cdnet_tf.learn import (
     callbacks,
@@ -229,4 +230,4 @@ def _errors(network: tf.keras.Model, data) -> dict[str, float]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("run_dir")
-    app.run(main)
+    app.run(main, flags_parser=recipes.parse)

@@ -27,6 +27,7 @@ import keras_tuner as kt
 import numpy as np
 from absl import app, flags
 
+from cdnet_tf import recipes
 from cdnet_tf.data import holdout
 from cdnet_tf.learn import hyperparameters as spaces
 from cdnet_tf.learn import study, study_log
@@ -125,7 +126,7 @@ def main(argv: list[str]) -> int:
 
 def parse(argv: list[str]) -> list[str]:
     """Parses this program's flags; returns all of them, flag files opened."""
-    opened = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)
+    opened = recipes.open_flag_files(argv[1:])
     flags.FLAGS([argv[0], *opened], known_only=True)
     return [argv[0], *opened]
 
@@ -209,7 +210,7 @@ def _read(program: str, *lines: list[str]) -> dict:
 def _retraining(recipe: list[str]) -> list[str]:
     """The training of what a search found, on the search's data."""
     file = f"--flagfile={_RETRAINING.value}"
-    opened = flags.FLAGS.read_flags_from_files([file], force_gnu=False)
+    opened = recipes.open_flag_files([file])
     return [*opened, *(each for each in recipe if _name(each) in _SHARED)]
 
 

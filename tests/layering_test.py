@@ -41,7 +41,8 @@ _DATASETS = "cdnet_tf/data/datasets.py"
 # Any file may import it.
 _EVERYWHERE = ("cdnet_tf/atomic_files.py",)
 _SHARED = tuple(
-    f"cdnet_tf/{name}.py" for name in ("shared_flags", "run_directory", "next_steps")
+    f"cdnet_tf/{name}.py"
+    for name in "commands next_steps recipes run_directory shared_flags".split()
 )
 _PROGRAM = (
     (*_LIBRARIES, *_SHARED),
