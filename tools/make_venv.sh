@@ -83,8 +83,8 @@ else
   echo "Installing TensorFlow 2.15 and the rest into $venv with $python; takes minutes."
   rm -f "$stamp"
   "$python" -m venv --clear "$venv"
-  # Older ones cannot install in place without a setup.py.
-  pip_install 'pip>=21.3'
+  # The tests install into an environment of their own, which older ones cannot.
+  pip_install 'pip>=22.3'
 fi
 pip_install -c requirements_lock.txt -e '.[dev]'
 # Reads the authors' checkpoints; without it those tests are skipped. PyPI's builds for
