@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from cdnet_tf import recipes
+
 _DATA = ("dataset", "data_dir", "train_identities", "holdout_identities")
 _DATA += ("holdout_seed",)
 _SIZE = ("height", "width", "width_multiplier")
@@ -67,10 +69,9 @@ def _text(purpose: str, command: Sequence[str]) -> str:
 
 
 def _recipe() -> list[str]:
-    """The flag file of the data set, where the repository's are at hand."""
+    """The flag file of the data set; programs find it from any directory."""
     name = flags.FLAGS["dataset"].value
-    file = pathlib.Path(_RECIPES.get(name, f"flags/{name}.cfg"))
-    return [f"--flagfile={file}"] if file.exists() else []
+    return [f"--flagfile={_RECIPES.get(name, f'flags/{name}.cfg')}"]
 
 
 def _repeated(names: Sequence[str], recipe: Sequence[str] = ()) -> list[str]:
@@ -81,7 +82,7 @@ def _repeated(names: Sequence[str], recipe: Sequence[str] = ()) -> list[str]:
       recipe: arguments that the other one is given.
     """
     said = {name: flags.FLAGS[name].default for name in names}
-    for line in flags.FLAGS.read_flags_from_files(list(recipe), force_gnu=False):
+    for line in recipes.open_flag_files(recipe):
         name, _, text = line.lstrip("-").partition("=")
         if name in said:
             said[name] = flags.FLAGS[name].parser.parse(text)

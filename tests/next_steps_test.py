@@ -78,11 +78,11 @@ def test_every_data_set_of_people_has_a_recipe(after):
         assert f"--dataset={name}" in flags.FLAGS.read_flags_from_files([recipe])
 
 
-def test_without_the_repository_flags_are_enough(after, tmp_path, monkeypatch):
+def test_recipe_is_named_without_the_repository_too(after, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     after("--dataset=msmt17", "--holdout_identities=9")
     command = _command(next_steps.after_search(pathlib.Path("a")))
-    assert command[3:5] == ["--dataset=msmt17", "--holdout_identities=9"]
+    assert command[3:5] == ["--flagfile=flags/msmt17.cfg", "--holdout_identities=9"]
 
 
 def test_evaluation_and_export_name_the_model_and_the_data(after):
