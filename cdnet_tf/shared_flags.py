@@ -16,10 +16,10 @@ LAUNCHED = time.perf_counter()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf  # noqa: E402
-from absl import flags  # noqa: E402
+from absl import app, flags  # noqa: E402
 
 from cdnet_tf.data import classification, datasets, holdout  # noqa: E402
-from cdnet_tf.learn import distributed  # noqa: E402
+from cdnet_tf.learn import devices, distributed, schedules  # noqa: E402
 from cdnet_tf.pedestrians import writer  # noqa: E402
 
 DATASET = flags.DEFINE_enum(
@@ -136,7 +136,8 @@ def set_up() -> tf.distribute.Strategy:
     strategy = (
         distributed.connect() if STRATEGY.value == "multi_worker" else _strategy()
     )
-    _check_batch(strategy.num_replicas_in_sync)
+    images_per_id = 1 if has_classes() else IMAGES_PER_ID.value
+    devices.check_batch(BATCH_SIZE.value, images_per_id, strategy.num_replicas_in_sync)
     return strategy
 
 
@@ -178,21 +179,50 @@ def _strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(devices)
 
 
-def _check_batch(replicas: int) -> None:
-    batch, k = BATCH_SIZE.value, 1 if has_classes() else IMAGES_PER_ID.value
-    unit = k * replicas
-    if batch % unit or batch // unit < (2 if replicas == 1 else 1):
-        lower = max(batch // unit * unit, 2 * unit)
-        raise ValueError(
-            f"batch_size={batch} does not hold the same number of whole identities on "
-            f"each of {replicas} replica(s) with {k} image(s) of each; use {lower} or "
-            f"{lower + unit}."
-        )
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Turns an error of a check into absl's usage error, which shows no traceback."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise app.UsageError(str(error)) from error
+
+
+def register_epochs(name: str) -> None:
+    """Has absl refuse a list flag that does not hold epochs."""
+    flags.register_validator(
+        name,
+        lambda epochs: all(each.isdecimal() for each in epochs or ()),
+        f"must be epochs, as in --{name}=80,160, or nothing for a constant rate",
+    )
+
+
+def epochs_or_shares(
+    texts: list[str] | None, paper: tuple[int, ...], whole: int
+) -> list[int]:
+    """Milestones as a flag names them, or else the paper's at the same shares.
+
+    Args:
+      texts: of the flag, None where it is left out.
+      paper: the paper's milestones, of `whole` epochs.
+    """
+    if texts is None:
+        return schedules.at_same_shares(paper, whole, EPOCHS.value)
+    return [int(each) for each in texts]
 
 
 def has_classes() -> bool:
     """Whether the data set that the flags name shows classes instead of people."""
     return DATASET.value in classification.NAMES
+
+
+def refuse_classes() -> None:
+    """Raises ValueError where the flags name a data set that shows no people."""
+    if has_classes():
+        raise ValueError(
+            f"dataset={DATASET.value} shows classes, not people, and can only be "
+            f"trained on; use one of {', '.join(datasets.NAMES)} or pedestrians."
+        )
 
 
 def read_classes() -> classification.ClassificationDataset:
@@ -217,11 +247,7 @@ def read_data() -> datasets.ReidDataset:
     Raises:
       ValueError: if the data set shows classes, or cannot spare the identities.
     """
-    if has_classes():
-        raise ValueError(
-            f"dataset={DATASET.value} shows classes, not people, and can only be "
-            f"trained on; use one of {', '.join(datasets.NAMES)} or pedestrians."
-        )
+    refuse_classes()
     data = _read_people()
     if not HOLDOUT_IDENTITIES.value:
         return data

@@ -363,5 +363,4 @@ def test_workers_with_different_data(data_dir, tmp_path):
 
 def test_batch_that_does_not_divide(data_dir, tmp_path):
     for output in _ended_before_training(data_dir, tmp_path / "run", batch_size=12):
-        assert "batch_size=12 does not hold the same number of whole" in output
-        assert "on each of 2 replica(s)" in output
+        assert "batch_size=12 does not give each of 2 replica(s) the same" in output
