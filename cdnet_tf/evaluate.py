@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import recipes
+from cdnet_tf import atomic_files, recipes
 from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders
 from cdnet_tf.retrieval import pictures, ranking, report
@@ -57,11 +57,20 @@ def main(argv: list[str]) -> int:
     shared_flags.set_threads()
     if not (_MODEL.value or _CHECK_DATA.value):
         raise app.UsageError("Name a --model, or examine the data with --check_data.")
+    with shared_flags.refusing():
+        size = _wanted_size()
+        shared_flags.refuse_classes()
+        if not (_CHECK_DATA.value or pathlib.Path(_MODEL.value).exists()):
+            raise FileNotFoundError(
+                f"{_MODEL.value} does not exist; pass a model.keras, a SavedModel "
+                "directory or a .tflite file."
+            )
     data = shared_flags.read_data()
     if _CHECK_DATA.value:
         return _check(data)
+    provenance = run_directory.provenance(data)
     embedder = embedders.open_model(
-        _MODEL.value, input_size=_wanted_size(), num_threads=os.cpu_count() or 1
+        _MODEL.value, input_size=size, num_threads=os.cpu_count() or 1
     )
     directory = _output_dir()
     query = _embed(embedder, data.query, "query")
@@ -75,11 +84,9 @@ def main(argv: list[str]) -> int:
         **found,
         "flip": _FLIP.value,
         "model": _describe(embedder),
-        "provenance": run_directory.provenance(data),
+        "provenance": provenance,
     }
-    run_directory.write_text(
-        directory / "evaluation.json", json.dumps(record, indent=1)
-    )
+    atomic_files.write_text(directory / "evaluation.json", json.dumps(record, indent=1))
     more = next_steps.after_evaluation(pathlib.Path(_MODEL.value))
     print(f"\nResults, with pictures of ranked lists and the CMC: {directory}\n{more}")
     return 0

@@ -12,7 +12,7 @@ import time
 from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 from absl import app, flags
 
-from cdnet_tf import recipes
+from cdnet_tf import atomic_files, recipes
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import (
     bilevel,
@@ -51,11 +51,20 @@ _W_L2 = flags.DEFINE_float("w_l2", 3e-4, "L2 of the weights, coupled.", 0.0)
 _MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Of the weights' SGD.", 0.0, 1.0)
 _ALPHA_LR = flags.DEFINE_float("alpha_lr", 3e-4, "Learning rate of alpha (Adam).")
 _ALPHA_MILESTONES = flags.DEFINE_list(
-    "alpha_milestones", ["80", "160"], "Epochs at which alpha's rate falls to a tenth."
+    "alpha_milestones",
+    None,
+    "Epochs at which alpha's learning rate drops to a tenth. Default: after a third "
+    "and two thirds of --epochs, which is 80,160 of 240.",
 )
 _ALPHA_L2 = flags.DEFINE_float("alpha_l2", 1e-3, "L2 of alpha, coupled.", 0.0)
 _MARGIN = flags.DEFINE_float("margin", 0.3, "Of the triplet loss.", 0.0)
 _DROPOUT = flags.DEFINE_float("dropout", 0.2, "Before the triplet feature.", 0.0, 1.0)
+flags.register_validator(
+    "top_k",
+    lambda text: text == "all" or text.isdecimal(),
+    "must be a number of branches, as in --top_k=2, or `all`",
+)
+shared_flags.register_epochs("alpha_milestones")
 
 _REMEDIES = {
     "loss": "Most often the weights' rate is too high: lower --w_lr (with "
@@ -67,7 +76,9 @@ _REMEDIES = {
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    strategy = shared_flags.set_up()
+    with shared_flags.refusing():
+        _check_flags()
+        strategy = shared_flags.set_up()
     data = shared_flags.read_data()
     run_dir = run_directory.join_run(strategy, data)
     if (run_dir / "genotype.json").exists():
@@ -90,6 +101,30 @@ def main(argv: list[str]) -> None:
         _write_results(search, network, data, run_dir)
 
 
+def _check_flags() -> None:
+    """Raises ValueError for flags that do not fit each other."""
+    shared_flags.refuse_classes()
+    networks.check_input_shape(_network_options()["input_shape"], "reid")
+    networks.scaled_channels(shared_flags.WIDTH_MULTIPLIER.value)
+    bilevel.check_top_k(_top_k(), genotype.SPACES[_SPACE.value])
+    epochs = shared_flags.EPOCHS.value
+    schedules.check_milestones("alpha_milestones", _alpha_milestones(), epochs)
+    if _EXPLORATION.value == "uniform_warmup" and _WARMUP_EPOCHS.value >= epochs:
+        raise ValueError(
+            f"warmup_epochs={_WARMUP_EPOCHS.value} leaves alpha none of epochs="
+            f"{epochs} to learn in; lower it, or choose another --exploration."
+        )
+
+
+def _top_k() -> int:
+    whole = len(genotype.SPACES[_SPACE.value])
+    return whole if _TOP_K.value == "all" else int(_TOP_K.value)
+
+
+def _alpha_milestones() -> list[int]:
+    return shared_flags.epochs_or_shares(_ALPHA_MILESTONES.value, (80, 160), 240)
+
+
 def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
     space = genotype.SPACES[_SPACE.value]
     net = supernet.Supernet(
@@ -101,11 +136,6 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
         shared_flags.SEED.value,
     )
     epochs, steps = shared_flags.EPOCHS.value, batches.steps_per_epoch
-    if _EXPLORATION.value == "uniform_warmup" and _WARMUP_EPOCHS.value >= epochs:
-        raise ValueError(
-            f"warmup_epochs={_WARMUP_EPOCHS.value} leaves alpha none of epochs="
-            f"{epochs} to learn in; lower it, or choose another --exploration."
-        )
     exploration = bilevel.Exploration(
         _EXPLORATION.value,
         total_steps=epochs * steps,
@@ -113,14 +143,12 @@ def _search_model(batches: pipeline.Batches) -> bilevel.BilevelSearch:
         temperature=_TEMPERATURE.value,
         seed=shared_flags.SEED.value,
     )
-    top_k = len(space) if _TOP_K.value == "all" else int(_TOP_K.value)
     search = bilevel.BilevelSearch(
-        net, top_k, exploration, losses.ReidLoss(_MARGIN.value), _ALPHA_L2.value
+        net, _top_k(), exploration, losses.ReidLoss(_MARGIN.value), _ALPHA_L2.value
     )
-    milestones = [int(epoch) for epoch in _ALPHA_MILESTONES.value]
     rates = (
         schedules.cosine(epochs, _W_LR.value, _W_LR_END.value),
-        schedules.multi_step(_ALPHA_LR.value, milestones),
+        schedules.multi_step(_ALPHA_LR.value, _alpha_milestones()),
     )
     w_rate, alpha_rate = (schedules.by_epoch(r, epochs, steps) for r in rates)
     w_optimizer = optimizers.CoupledSGD(w_rate, _MOMENTUM.value, _W_L2.value)
@@ -178,7 +206,7 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
     report = search_log.collapse_report(alphas, counts, net.space)
     search_log.write_choices(run_dir / "choices.csv", counts, net.space)
     search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
-    run_directory.write_text(run_dir / "collapse.txt", report)
+    atomic_files.write_text(run_dir / "collapse.txt", report)
     partial = run_dir / "derived.part.keras"
     network.save(partial)
     partial.replace(run_dir / "derived.keras")
@@ -187,9 +215,9 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
         top_k=search.top_k,
         branches=[list(branch) for branch in net.space],
         alpha=net.alpha.numpy().tolist(),
-        provenance=run_directory.provenance(data),
+        provenance=run_directory.begun_with(run_dir, data),
     )
-    run_directory.write_text(run_dir / "genotype.json", text + "\n")
+    atomic_files.write_text(run_dir / "genotype.json", text + "\n")
     print(f"\n{report}")
     rows = {
         "found genotype": str(found),

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import recipes
+from cdnet_tf import atomic_files, recipes
 from cdnet_tf.data import classification, classification_pipeline, pipeline
 from cdnet_tf.learn import (
     callbacks,
@@ -57,7 +57,10 @@ _SCHEDULE = flags.DEFINE_enum(
     "How the learning rate falls, from epoch to epoch.",
 )
 _MILESTONES = flags.DEFINE_list(
-    "milestones", ["150", "225", "300"], "Of multi_step: epochs at which it falls."
+    "milestones",
+    None,
+    "Epochs at which the learning rate drops; used by --schedule=multi_step. Default: "
+    "at 3/7, 9/14 and 6/7 of --epochs, which is 150,225,300 of 350.",
 )
 _LR_DECAY = flags.DEFINE_float(
     "lr_decay", 0.1, "Factor at each milestone, or of exponential after each epoch."
@@ -74,18 +77,16 @@ _LABEL_SMOOTHING = flags.DEFINE_float(
     "label_smoothing", 0.0, "Of the softmax loss.", 0.0, 1.0
 )
 _XLA = flags.DEFINE_boolean("xla", False, "Compile the step with XLA.")
-flags.register_validator(
-    "milestones",
-    lambda epochs: all(epoch.isdigit() for epoch in epochs),
-    "must be epochs, as in --milestones=150,225,300",
-)
+shared_flags.register_epochs("milestones")
 _REMEDY = "Most often the learning rate is too high: lower --lr."
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    strategy = shared_flags.set_up()
+    with shared_flags.refusing():
+        _check_flags()
+        strategy = shared_flags.set_up()
     data = _read_data()
     run_dir = run_directory.join_run(strategy, data)
     if (run_dir / "evaluation.json").exists():
@@ -110,6 +111,24 @@ def main(argv: list[str]) -> None:
         model = _local_copy(model, strategy)
     if distributed.place(strategy)[0] == 0:
         _write_results(model, data, run_dir)
+
+
+def _check_flags() -> None:
+    """Raises an error for flags that do not fit each other, or name what is missing."""
+    shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
+    networks.check_input_shape(shape, _STEM.value)
+    networks.scaled_channels(shared_flags.WIDTH_MULTIPLIER.value)
+    if _GENOTYPE.value not in networks.NAMES:
+        genotype.load(_GENOTYPE.value)
+    if _INIT_FROM.value:
+        transfer.locate(_INIT_FROM.value)
+    if _SCHEDULE.value == "multi_step":
+        epochs = shared_flags.EPOCHS.value
+        schedules.check_milestones("milestones", _milestones(), epochs)
+
+
+def _milestones() -> list[int]:
+    return shared_flags.epochs_or_shares(_MILESTONES.value, (150, 225, 300), 350)
 
 
 def _read_data() -> shared_flags.Data:
@@ -155,13 +174,12 @@ def _rate() -> Callable[[int], float]:
         return schedules.cosine(shared_flags.EPOCHS.value, _LR.value, _LR_END.value)
     if _SCHEDULE.value == "exponential":
         return schedules.exponential(_LR.value, _LR_DECAY.value)
-    milestones = [int(epoch) for epoch in _MILESTONES.value]
-    return schedules.multi_step(_LR.value, milestones, _LR_DECAY.value)
+    return schedules.multi_step(_LR.value, _milestones(), _LR_DECAY.value)
 
 
 def _take_weights(model: training.ReidTraining, run_dir: pathlib.Path) -> None:
     report = transfer.take_weights(model.embedder(), _INIT_FROM.value)
-    run_directory.write_text(
+    atomic_files.write_text(
         run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n"
     )
     print(f"From {_INIT_FROM.value}: {report}")
@@ -192,9 +210,9 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
         **found,
         "parameters": counting.parameters(network),
         "macs": counting.macs(network),
-        "provenance": run_directory.provenance(data),
+        "provenance": run_directory.begun_with(run_dir, data),
     }
-    run_directory.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
+    atomic_files.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
     minutes = (time.perf_counter() - shared_flags.LAUNCHED) / 60
     print(
         f"\n{table}\n\n{record['parameters']:,} parameters, {record['macs']:,} "

@@ -234,9 +234,9 @@ def test_flags_may_repeat_the_models_size(runs):
     "case, message",
     [
         ("other size", "ValueError: .*takes images of 64x32, not 128x64"),
-        ("half a size", "ValueError: Of --height and --width one stands alone"),
+        ("half a size", "UsageError: Of --height and --width one stands alone"),
         ("nan", r"ValueError: 24 of 24 query embeddings hold NaN.*query/0003_c1"),
-        ("missing", "FileNotFoundError: .*none.keras does not exist; pass a model"),
+        ("missing", "UsageError: .*none.keras does not exist; pass a model"),
         ("nothing", "UsageError: Name a --model"),
         ("no folder", "OSError: output_dir=.*model.keras cannot be made"),
     ],

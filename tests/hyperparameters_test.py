@@ -66,20 +66,22 @@ def test_values_become_flags():
 
 
 _STEPS, _COSINE = {"schedule": "multi_step"}, {"schedule": "cosine"}
+_TEN = {"epochs": "10"}
 _WARMUP = {"exploration": "uniform_warmup"}
 
 
 @pytest.mark.parametrize(
     "program, said, drawn, expected",
     [
-        # The shipped recipe's own epochs, and one of a tenth: 15, 22.5 and 30.
-        ("train", {}, {"epochs": "350"}, {"milestones": "150,225,300"}),
-        ("train", {}, {"epochs": "35"}, {"milestones": "15,23,30"}),
-        ("train", {}, {"epochs": "1"}, {"milestones": "1,1,1"}),
-        ("search", {}, {"epochs": "24"}, {"alpha_milestones": "8,16"}),
+        # The programs' own defaults move with the epochs.
+        ("train", {}, {"epochs": "35"}, {}),
+        ("search", {}, {"epochs": "24"}, {}),
         # The recipe's: 40 of 50 epochs.
         ("train", {"milestones": "40"}, {"epochs": "10"}, {"milestones": "8"}),
         ("train", {"milestones": "40"}, _STEPS, {"milestones": "40"}),
+        ("train", {"milestones": "40,49"}, {"epochs": "10"}, {"milestones": "8,9"}),
+        ("train", {"milestones": "40"}, {"epochs": "1"}, {"milestones": ""}),
+        ("search", {"alpha_milestones": "20"}, _TEN, {"alpha_milestones": "4"}),
         ("train", {"milestones": ""}, {"epochs": "10"}, {}),
         # Where they do not count, or the trial is as long as the recipe.
         ("train", _COSINE, {"epochs": "10"}, {}),

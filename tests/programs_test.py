@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,23 @@ def test_changed_flag_is_refused_by_name(whole_run, data_dir, flag, value):
         search.main(["search"])
 
 
+def test_search_killed_before_its_results_writes_them_at_once(
+    whole_run, data_dir, tmp_path, capsys
+):
+    whole, run_dir = whole_run[0], tmp_path / "run"
+    shutil.copytree(whole, run_dir)
+    for name in ("genotype.json", "derived.keras", "collapse.txt"):
+        (run_dir / name).unlink()
+    _parse(*_arguments(data_dir, run_dir))
+    search.main(["search"])
+    output = capsys.readouterr().out
+    assert "has had its 3 epochs" in output and "Epoch" not in output
+    records = [json.loads((d / "genotype.json").read_text()) for d in (whole, run_dir)]
+    assert records[0] == records[1]
+    for name in ("alpha.csv", "choices.csv", "collapse.txt"):
+        assert (run_dir / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_other_data_are_refused(whole_run, tmp_path):
     writer.write_pedestrians(
         tmp_path / "other", train_identities=9, test_identities=4, height=64, width=32
@@ -213,16 +231,27 @@ def test_full_disk_fails_before_training(tmp_path, monkeypatch):
         ({"batch_size": 4}, "batch_size=4 .*; use 8 or 12"),
         ({"height": 60}, "Input 60x32 is not divisible by 16"),
         ({"top_k": 7}, "top_k=7 is out of range"),
-        ({"batch_size": 64}, "8 identities"),
         (
             {"exploration": "uniform_warmup", "warmup_epochs": 3},
             "warmup_epochs=3 leaves alpha none of epochs=3",
         ),
+        ({"alpha_milestones": "1,3"}, "alpha_milestones=1,3 .* epochs=3: .*e.g. "),
+        ({"alpha_milestones": "one"}, "alpha_milestones=.*one.*must be epochs"),
+        ({"top_k": "x"}, "top_k=x: must be a number of branches"),
+        ({"width_multiplier": 0}, "width_multiplier=0.0 must be positive"),
+        ({"dataset": "cifar100"}, "dataset=cifar100 shows classes, not people"),
     ],
 )
-def test_bad_flags_are_named(data_dir, tmp_path, change, message):
-    _parse(*_arguments(data_dir, tmp_path / "run", **change))
-    with pytest.raises(ValueError, match=message):
+def test_bad_flags_are_named_before_data_are_read(tmp_path, change, message):
+    with pytest.raises((app.UsageError, flags.IllegalFlagValueError), match=message):
+        _parse(*_arguments(tmp_path / "no_data", tmp_path / "run", **change))
+        search.main(["search"])
+    _parse()
+
+
+def test_more_identities_than_the_data_have(data_dir, tmp_path):
+    _parse(*_arguments(data_dir, tmp_path / "run", batch_size=64))
+    with pytest.raises(ValueError, match="8 identities"):
         search.main(["search"])
 
 

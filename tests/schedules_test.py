@@ -39,6 +39,40 @@ def test_drops_begin_with_the_milestone_epoch(epoch, expected, steps):
     assert float(schedule(last)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "epochs, expected",
+    [
+        (350, [150, 225, 300]),
+        (35, [15, 23, 30]),  # 15, 22.5, 30
+        (240, [103, 154, 206]),  # 102.9, 154.3, 205.7
+        (2, [1, 1, 1]),
+        (1, []),
+    ],
+)
+def test_milestones_at_the_same_shares(epochs, expected):
+    moved = schedules.at_same_shares((150, 225, 300), 350, epochs)
+    assert moved == expected
+    schedules.check_milestones("milestones", moved, epochs)
+
+
+@pytest.mark.parametrize(
+    "milestones, epochs, never, remedy",
+    [
+        ((150, 225, 300), 240, "300", "80,160"),
+        ((10, 20), 20, "20", "7,13"),  # the last epoch is 19
+        ((25, 35), 20, "25,35", "7,13"),
+        ((0, 5), 9, "0", "3,6"),
+        ((1,), 1, "1", ""),
+    ],
+)
+def test_milestones_that_never_come_are_refused(milestones, epochs, never, remedy):
+    message = (
+        f"lr_steps=.* epochs={epochs}: no drop can come at {never},.*lr_steps={remedy},"
+    )
+    with pytest.raises(ValueError, match=message):
+        schedules.check_milestones("lr_steps", milestones, epochs)
+
+
 def test_factor():
     assert schedules.multi_step(2.0, (1, 3), factor=0.5)(3) == pytest.approx(0.5)
 

@@ -26,18 +26,22 @@ _SIZE = {"height": 64, "width": 32, "width_multiplier": 0.05, "batch_size": 8}
 # Other programs have flags of the same names, so this one gets a process; one for all
 # cases, since TensorFlow's start takes longer than they do.
 _EACH = """
-import contextlib, io, json, sys
+import contextlib, io, json, pathlib, sys
 from absl import app, flags
 from absl.testing import flagsaver
 from cdnet_tf import train
 results = {}
+run_dir = pathlib.Path(sys.argv[1])
 for name, arguments in json.load(sys.stdin).items():
+    if name == "late":
+        (run_dir / "evaluation.json").rename(run_dir / "first.json")
+        (run_dir / "model.keras").rename(run_dir / "first.keras")
     output = io.StringIO()
     with flagsaver.flagsaver(), contextlib.redirect_stdout(output):
         try:
             flags.FLAGS(["train", *arguments])
             train.main(["train"])
-        except (OSError, ValueError, flags.Error) as error:
+        except (OSError, ValueError, app.UsageError, flags.Error) as error:
             print(f"{type(error).__name__}: {error}")
     results[name] = output.getvalue()
 print(json.dumps(results))
@@ -47,7 +51,7 @@ print(json.dumps(results))
 def _flags(folder, run, **more):
     values = {
         **_SIZE,
-        "genotype": folder / "shallow.json",
+        "genotype": folder / "shallow.json" if folder.exists() else "cdnet",
         "data_dir": folder / "data",
         "epochs": 2,
         "run_dir": folder / run,
@@ -89,16 +93,21 @@ def outputs(folder):
     pictures = {"dataset": "cifar100", "data_dir": folder, "stem": "cifar"}
     pictures |= {"height": 32, "neck": "bl", "schedule": "exponential"}
     pictures |= {"lr_decay": 0.5}
+    nowhere = folder / "nowhere"  # no data: flags are checked before they are read
     cases = {
         "whole": _flags(folder, "whole"),
         "again": _flags(folder, "whole"),
         "bn": _flags(folder, "bn", **start, **recipe),
         "cifar": _flags(folder, "cifar", **pictures),
-        "milestones": _flags(folder, "m", milestones="150,ten"),
-        "nothing": _flags(folder, "n", init_from=folder / "nothing"),
+        "late": _flags(folder, "whole"),
+        "milestones": _flags(nowhere, "m", milestones="150,ten"),
+        "beyond": _flags(nowhere, "m", milestones="1,2"),
+        "genotype": _flags(nowhere, "m", genotype=folder / "nothing"),
+        "nothing": _flags(nowhere, "m", init_from=folder / "nothing"),
+        "size": _flags(nowhere, "m", height=60),
     }
     process = subprocess.run(
-        [sys.executable, "-c", _EACH],
+        [sys.executable, "-c", _EACH, str(folder / "whole")],
         input=json.dumps({name: list(map(str, case)) for name, case in cases.items()}),
         cwd=_ROOT,
         capture_output=True,
@@ -148,6 +157,16 @@ def test_finished_run_is_left_alone(outputs):
     assert "holds a finished training" in outputs["again"]
 
 
+def test_run_killed_before_its_results_writes_them_at_once(outputs, folder):
+    assert "has had its 2 epochs" in outputs["late"]
+    assert "Epoch" not in outputs["late"]
+    first, late = (
+        json.loads((folder / "whole" / name).read_text())
+        for name in ("first.json", "evaluation.json")
+    )
+    assert first == late
+
+
 def test_start_from_another_run_with_another_neck(outputs, folder):
     report = (folder / "bn/init_from.txt").read_text()
     assert report in outputs["bn"].replace("From ", "").replace(": took", "\ntook", 1)
@@ -158,7 +177,7 @@ def test_start_from_another_run_with_another_neck(outputs, folder):
 @pytest.mark.parametrize(
     "case, rates",
     [
-        ("whole", [0.065, 0.065]),
+        ("whole", [0.065, 0.065 / 1000]),  # one epoch is left for all three drops
         ("bn", [0.065 / 2]),  # the first epoch of a ramp of two
         ("cifar", [0.065, 0.065 / 2]),
     ],
@@ -182,8 +201,11 @@ def test_classes(outputs, folder):
 @pytest.mark.parametrize(
     "case, message",
     [
-        ("milestones", r"milestones=.*ten.*must be epochs, as in --milestones=150"),
-        ("nothing", "FileNotFoundError: .*nothing does not exist"),
+        ("milestones", r"milestones=.*ten.*must be epochs, as in --milestones="),
+        ("beyond", "UsageError: milestones=1,2 does not fit epochs=2"),
+        ("genotype", "UsageError: No genotype '.*nothing'"),
+        ("nothing", "UsageError: .*nothing does not exist"),
+        ("size", "UsageError: Input 60x32 is not divisible by 16"),
     ],
 )
 def test_errors_say_what_to_do(outputs, case, message):

@@ -156,7 +156,7 @@ def test_search_is_scored_by_what_it_finds(folder):
     (row,) = _rows(study)
     trial = study / "trials" / "0"
     assert float(row["mean_ap"]) == _score(trial / "train")
-    assert row["epochs"] == "1" and row["alpha_milestones"] == "1,1"
+    assert row["epochs"] == "1" and "alpha_milestones" not in row
     assert {"alpha_lr", "exploration", "top_k"} <= set(row)
     searched = genotype.load(str(trial / "search"))
     trained = json.loads((trial / "train" / "run.json").read_text())["flags"]

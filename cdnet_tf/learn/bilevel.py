@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 from tensorflow import Tensor
 
 from cdnet_tf.learn import losses
+from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import supernet
 
 
@@ -61,6 +63,15 @@ class Exploration:
         return step < self.warmup_steps
 
 
+def check_top_k(top_k: int, space: Sequence[genotype.Branch]) -> None:
+    """Raises ValueError if that many branches of a space cannot run."""
+    if not 1 <= top_k <= len(space):
+        raise ValueError(
+            f"top_k={top_k} is out of range; this space has {len(space)} branches, so "
+            f"use 1 to {len(space)}."
+        )
+
+
 class BilevelSearch(tf.keras.Model):
     """Top-k Sample Search as a Keras model: `compile`, then `fit`.
 
@@ -93,12 +104,7 @@ class BilevelSearch(tf.keras.Model):
         alpha_l2: float = 1e-3,
     ) -> None:
         super().__init__(name="search")
-        branches = len(net.space)
-        if not 1 <= top_k <= branches:
-            raise ValueError(
-                f"top_k={top_k} is out of range; this space has {branches} branches, "
-                f"so use 1 to {branches}."
-            )
+        check_top_k(top_k, net.space)
         self.net = net
         self.top_k = top_k
         self.exploration = exploration or Exploration()

@@ -59,8 +59,10 @@ class _Epochs:
     """A flag that counts epochs.
 
     Attributes:
-      shipped: its default numbers, in a run of `whole` epochs; () without any.
-      least: for a milestone 1, because 0 would lower the first rate of all.
+      shipped: its default numbers, in a run of `whole` epochs; () where the program's
+        default moves with the epochs, or is 0.
+      least: for a milestone 1, because 0 would lower the first rate of all; a trial of
+        one epoch then has none.
       only: if it does not always count, the flag with which it does, that flag's value
         then, and its default.
     """
@@ -73,13 +75,11 @@ class _Epochs:
 
 _EPOCHS = {
     "train": {
-        "milestones": _Epochs(
-            (150, 225, 300), 350, 1, ("schedule", "multi_step", "multi_step")
-        ),
+        "milestones": _Epochs(least=1, only=("schedule", "multi_step", "multi_step")),
         "lr_warmup_epochs": _Epochs(),
     },
     "search": {
-        "alpha_milestones": _Epochs((80, 160), 240, 1),
+        "alpha_milestones": _Epochs(least=1),
         "warmup_epochs": _Epochs(
             (20,), 240, 0, ("exploration", "uniform_warmup", "none")
         ),
@@ -188,8 +188,9 @@ def in_epochs(
 ) -> dict[str, str]:
     """Flags that count epochs, for a trial: at the same shares of its epochs.
 
-    Those of the recipe or, where it names none, the shipped ones. A trial needs them
-    that has epochs of its own, or drew the schedule or exploration that they belong to.
+    Those of the recipe or, where it names none, the shipped warm-up; milestones that
+    nobody names move with the epochs by themselves. A trial needs them that has epochs
+    of its own, or drew the schedule or exploration that they belong to.
 
     Args:
       program: `train` or `search`.
@@ -207,12 +208,12 @@ def in_epochs(
         numbers, of = flag.shipped, flag.whole
         if name in trial:
             numbers, of = tuple(map(int, filter(None, trial[name].split(",")))), whole
-        # After a warm-up an epoch must be left.
-        most = epochs if flag.least else epochs - 1
+        # A drop must come before the end; after a warm-up an epoch must be left.
+        most = epochs - 1
         scaled = (int(each * epochs / of + 0.5) for each in numbers)
         if numbers:
-            kept = (str(min(max(each, flag.least), most)) for each in scaled)
-            texts[name] = ",".join(kept)
+            kept = [str(min(max(each, flag.least), most)) for each in scaled]
+            texts[name] = ",".join(kept if flag.least <= most else [])
     return texts
 
 

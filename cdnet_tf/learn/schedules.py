@@ -23,6 +23,39 @@ def multi_step(
     return lambda epoch: initial * factor ** sum(epoch >= m for m in milestones)
 
 
+def at_same_shares(milestones: Sequence[int], whole: int, epochs: int) -> list[int]:
+    """Milestones of a run of `whole` epochs, moved to the same shares of another run.
+
+    150, 225 and 300 of 350 epochs become 9, 13 and 17 of 20. A run of one epoch has
+    none, because nothing can drop within it.
+    """
+    if epochs < 2:
+        return []
+    moved = (int(each * epochs / whole + 0.5) for each in milestones)
+    return [min(max(each, 1), epochs - 1) for each in moved]
+
+
+def check_milestones(name: str, milestones: Sequence[int], epochs: int) -> None:
+    """Raises ValueError where a drop of the learning rate would never come.
+
+    Args:
+      name: of the milestones, for the error.
+      milestones: epochs counted from 0, of which the last is `epochs - 1`.
+      epochs: of the run.
+    """
+    wrong = [each for each in milestones if not 0 < each < epochs]
+    if wrong:
+        thirds = at_same_shares((1, 2), 3, epochs)
+        given, never, better = (
+            ",".join(map(str, each)) for each in (milestones, wrong, thirds)
+        )
+        raise ValueError(
+            f"{name}={given} does not fit epochs={epochs}: no drop can come at "
+            f"{never}, because epochs are counted from 0 and the last is {epochs - 1}. "
+            f"Use e.g. {name}={better}, or change epochs."
+        )
+
+
 def exponential(initial: float, factor: float) -> Callable[[int], float]:
     """Multiplies by `factor` after every epoch."""
     return lambda epoch: initial * factor**epoch

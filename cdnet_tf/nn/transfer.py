@@ -50,7 +50,7 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
       FileNotFoundError: nothing is there.
       ValueError: the file cannot be read, or no layer agrees.
     """
-    stored = _read(_locate(pathlib.Path(source)))
+    stored = _read(locate(source))
     layers = [layer for layer in network.layers if layer.weights]
     taken, missing, misshapen = [], [], []
     for layer in layers:
@@ -72,7 +72,13 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
     return Transfer(taken, missing, misshapen, [n for n in stored if n not in names])
 
 
-def _locate(source: pathlib.Path) -> pathlib.Path:
+def locate(source: str | pathlib.Path) -> pathlib.Path:
+    """The file of weights that `take_weights` would read.
+
+    Raises:
+      FileNotFoundError: nothing is there, or a directory without one.
+    """
+    source = pathlib.Path(source)
     if not source.is_dir():
         if source.exists():
             return source
