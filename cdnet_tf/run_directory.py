@@ -14,14 +14,19 @@ from typing import Any
 from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import tensorflow as tf
 
+from cdnet_tf import atomic_files
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import callbacks, distributed
 
 _RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
+_GIT_TIMEOUT_S = 10
 
 
 def open_run(data: shared_flags.Data, own_copy: bool = False) -> pathlib.Path:
-    """Makes or reopens the run directory, whose `run.json` holds flags and counts.
+    """Makes or reopens the run directory.
+
+    Its `run.json` holds the flags, the data's counts, and the environments (versions
+    and commit) in which the run began and, if they were others, went on.
 
     Args:
       data: the data set read.
@@ -37,11 +42,17 @@ def open_run(data: shared_flags.Data, own_copy: bool = False) -> pathlib.Path:
         directory = distributed.own_folder(directory)
     record = directory / "run.json"
     now = {"flags": shared_flags.flag_values(), "data": data.counts()}
+    environments = []
     if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
-        _check_same(json.loads(record.read_text()), now, record)
+        then = json.loads(record.read_text())
+        _check_same(then, now, record)
+        environments = then.get("environments", [])
+    if (current := environment()) not in environments[-1:]:
+        environments.append(current)
+    now["environments"] = environments
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_text(record, json.dumps(now, indent=1))
+        atomic_files.write_text(record, json.dumps(now, indent=1))
     except OSError as error:
         raise OSError(
             f"run_dir={directory} cannot be written ({error}); choose another."
@@ -114,6 +125,9 @@ def fit(
     first_epoch = callbacks.last_epoch(folder)
     checkpoint = callbacks.EpochCheckpoint(folder, model)
     checkpoint.restore()
+    if first_epoch >= shared_flags.EPOCHS.value:
+        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
+        return
     if first_epoch:
         print(f"Going on after epoch {first_epoch} of {run_dir}.")
     summaries = tf.keras.callbacks.TensorBoard(
@@ -148,28 +162,77 @@ def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
 
 
 def provenance(data: shared_flags.Data) -> dict[str, Any]:
-    """What a result came from: flags, data, versions, commit."""
-    commit = subprocess.run(
-        ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    """What a result comes from: flags, data, versions, commit. Never raises."""
     return {
         "seed": shared_flags.SEED.value,
         "flags": shared_flags.flag_values(),
         "dataset": {"name": shared_flags.DATASET.value, "counts": data.counts()},
-        "versions": {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            **{name: metadata.version(name) for name in _RECORDED_PACKAGES},
-        },
-        "commit": commit or None,
+        **environment(),
     }
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text)
-    partial.replace(path)
+def begun_with(directory: pathlib.Path, data: shared_flags.Data) -> dict[str, Any]:
+    """`provenance` of a run, with the versions and the commit that it began with.
+
+    Where another program or machine went on with the run, `went_on_with` lists what
+    each of them had.
+
+    Args:
+      directory: from `open_run`.
+      data: the data set read.
+    """
+    first, *later = json.loads((directory / "run.json").read_text())["environments"]
+    return {**provenance(data), **first, **({"went_on_with": later} if later else {})}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, and the commit of this package's own checkout; None where unknown."""
+    versions: dict[str, str | None] = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    for name in _RECORDED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"versions": versions, **commit(pathlib.Path(__file__).resolve())}
+
+
+def commit(file: pathlib.Path) -> dict[str, Any]:
+    """The commit of the checkout `ROOT` to which a file `ROOT/PACKAGE/NAME` belongs.
+
+    Returns:
+      `commit`, and `uncommitted_changes`: whether tracked files differ from the commit.
+      Both are None without git, or where the file is not tracked in a checkout whose
+      root is the folder above its package. An installed package, which may stand inside
+      the checkout of some other project, has no commit.
+    """
+    root = file.parent.parent
+    found = _git(root, "rev-parse", "--show-toplevel", "HEAD")
+    top, _, head = (found or "").partition("\n")
+    is_own = bool(head) and pathlib.Path(top).resolve() == root
+    if not is_own or _git(root, "ls-files", "--error-unmatch", str(file)) is None:
+        return {"commit": None, "uncommitted_changes": None}
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": head,
+        "uncommitted_changes": None if changes is None else bool(changes),
+    }
+
+
+def _git(root: pathlib.Path, *arguments: str) -> str | None:
+    """What git prints, without the last line's end; None where git fails."""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_GIT_TIMEOUT_S,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+
+
+write_text = atomic_files.write_text

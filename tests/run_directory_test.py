@@ -1,0 +1,85 @@
+"""What a run directory records, wherever the package stands; git is the oracle."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+from importlib import metadata
+
+import pytest
+
+from cdnet_tf import run_directory
+
+needs_git = pytest.mark.skipif(not shutil.which("git"), reason="without git")
+_UNKNOWN = {"commit": None, "uncommitted_changes": None}
+
+
+def _git(root, *arguments):
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    command = ["git", "-C", str(root), *identity, *arguments]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """ROOT/package/module.py, not yet in any repository."""
+    file = tmp_path / "root" / "package" / "module.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("x = 1\n")
+    return file
+
+
+def _commit(root: pathlib.Path, *files: pathlib.Path) -> str:
+    _git(root, "init", "-q")
+    (root / "README").write_text("some project")
+    _git(root, "add", "README", *map(str, files))
+    _git(root, "commit", "-qm", "first")
+    return _git(root, "rev-parse", "HEAD")
+
+
+@needs_git
+def test_commit_of_the_files_own_checkout(file):
+    head = _commit(file.parent.parent, file)
+    found = run_directory.commit(file)
+    assert found == {"commit": head, "uncommitted_changes": False}
+    file.write_text("x = 2\n")
+    assert run_directory.commit(file)["uncommitted_changes"] is True
+
+
+@needs_git
+def test_no_commit_of_a_project_that_the_package_is_installed_in(file):
+    root = file.parent.parent
+    _commit(root.parent)  # as in PROJECT/site-packages/package/module.py
+    assert run_directory.commit(file) == _UNKNOWN
+    _commit(root)  # a checkout of something else, untracked package inside
+    assert run_directory.commit(file) == _UNKNOWN
+
+
+@needs_git
+def test_no_commit_yet(file):
+    _git(file.parent.parent, "init", "-q")
+    assert run_directory.commit(file) == _UNKNOWN
+
+
+def test_neither_git_nor_an_installed_package(file, monkeypatch, tmp_path):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_directory.commit(file) == _UNKNOWN
+    found = run_directory.environment()
+    assert found["commit"] is None
+    assert found["versions"]["tensorflow"] is None
+    assert found["versions"]["python"]
+
+
+def test_git_that_hangs(file, monkeypatch):
+    def hang(*arguments, timeout, **options):
+        raise subprocess.TimeoutExpired("git", timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert run_directory.commit(file) == _UNKNOWN
