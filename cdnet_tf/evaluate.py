@@ -23,6 +23,7 @@ from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders
 from cdnet_tf.retrieval import pictures, ranking, report
 
+flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _MODEL = flags.DEFINE_string(
     "model", None, "A run's model.keras, a SavedModel directory, or a .tflite file."
 )

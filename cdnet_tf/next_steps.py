@@ -14,8 +14,10 @@ from absl import flags
 
 from cdnet_tf import recipes
 
-_DATA = ("dataset", "data_dir", "train_identities", "holdout_identities")
-_DATA += ("holdout_seed",)
+_DATA = (
+    *("dataset", "data_dir", "train_identities"),
+    *("holdout_identities", "holdout_seed"),
+)
 _SIZE = ("height", "width", "width_multiplier")
 _RECIPES = {"dukemtmc": "flags/duke.cfg"}  # the others have their data set's name
 _TRAIN = ("python", "-m", "cdnet_tf.train")

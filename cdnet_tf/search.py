@@ -26,6 +26,7 @@ from cdnet_tf.learn import (
 from cdnet_tf.nn import counting, genotype, networks
 from cdnet_tf.supernet import supernet
 
+flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _SPACE = flags.DEFINE_enum(
     "space", "cds", list(genotype.SPACES), "Search space: 6 (cs) or 12 (cds) branches."
 )

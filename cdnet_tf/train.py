@@ -31,6 +31,7 @@ from cdnet_tf.learn import (
 from cdnet_tf.nn import counting, genotype, networks, transfer
 from cdnet_tf.retrieval import report
 
+flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _GENOTYPE = flags.DEFINE_string(
     "genotype",
     "cdnet",

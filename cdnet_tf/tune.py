@@ -32,6 +32,7 @@ from cdnet_tf.data import holdout
 from cdnet_tf.learn import hyperparameters as spaces
 from cdnet_tf.learn import study, study_log
 
+flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _TARGET = flags.DEFINE_enum(
     "target", "train", list(spaces.SPACES), "The program whose flags are tuned."
 )

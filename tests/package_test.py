@@ -136,7 +136,7 @@ def test_installed_program_searches(installed, run, tmp_path):
 def test_console_command_has_the_help_of_its_program(run):
     said = run("cdnet-train", "--help", status=1)  # absl's status after --help
     assert "Trains a found or published network" in said
-    assert "--genotype:" in said
+    assert "--genotype:" in said and "--run_dir:" in said
 
 
 def test_console_command_is_what_restarts_start_again(installed, run):
