@@ -64,6 +64,31 @@ def test_str():
     )
 
 
+@pytest.mark.parametrize("name", genotype.published_names())
+def test_reads_what_str_writes(name):
+    published = genotype.load(name)
+    assert genotype.load(str(published)) == published
+    assert genotype.load(str(published).replace(" ", "")) == published
+
+
+def test_repeats_may_be_left_out_of_a_text():
+    assert genotype.load("(3,5)" * 6).layers == (genotype.Branch(3, 5, 1),) * 6
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("(3,5,1) (3,7,2)", "has 6 layers, got 2"),
+        ("(3,5,1) x", "is no genotype; write 6 branches"),
+        ("(3,5,1,1)" * 6, "is no genotype"),
+        ("(3,4,1)" * 6, "no branch of CDS"),
+    ],
+)
+def test_broken_text(text, message):
+    with pytest.raises(ValueError, match=message):
+        genotype.load(text)
+
+
 @pytest.mark.parametrize("count", [0, 5, 7])
 def test_wrong_number_of_layers(count):
     with pytest.raises(ValueError, match=f"has 6 layers, got {count}: "):

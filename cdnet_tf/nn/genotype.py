@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 PUBLISHED = pathlib.Path(__file__).parent / "genotypes"
@@ -89,16 +90,19 @@ def published_names() -> list[str]:
 
 
 def load(source: str | pathlib.Path) -> Genotype:
-    """Reads a genotype by published name, file or search run directory.
+    """Reads a genotype by published name, file or search run directory, or as written.
 
     Args:
       source: `cnet`, `cdnet`, `cdnet_v35`, a JSON file, or a directory that holds
-        a `genotype.json`.
+        a `genotype.json`; or the branches themselves, as `str` of a genotype writes
+        them: `(3,5,1) (3,7,2) ...`.
 
     Raises:
       FileNotFoundError: if it is none of these.
-      ValueError: if the file does not hold a valid genotype; the file is named.
+      ValueError: if the file or the text does not hold a valid genotype.
     """
+    if str(source).lstrip().startswith("("):
+        return _parse(str(source))
     path = pathlib.Path(source)
     if str(source) in published_names():
         path = PUBLISHED / f"{source}.json"
@@ -118,3 +122,13 @@ def load(source: str | pathlib.Path) -> Genotype:
             f'{path} holds no genotype ({error}); expected {{"layers": [[k1, k2, r], '
             f"... {NUM_BLOCKS} of them]}}."
         ) from error
+
+
+def _parse(text: str) -> Genotype:
+    if not re.fullmatch(r"(\s*\(\s*\d+\s*(,\s*\d+\s*){1,2}\))+\s*", text):
+        raise ValueError(
+            f"{text!r} is no genotype; write {NUM_BLOCKS} branches (k1,k2,r), such as "
+            "(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)."
+        )
+    branches = re.findall(r"\(([^)]*)\)", text)
+    return Genotype(tuple(Branch(*map(int, each.split(","))) for each in branches))

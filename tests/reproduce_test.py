@@ -1,0 +1,103 @@
+"""Rows of results are trained once, and their lines are read as a table."""
+
+import json
+
+import pytest
+from absl import app, flags
+from absl.testing import flagsaver
+
+from tools import reproduce
+
+_LINE = {
+    "row": "cdnet_20",
+    "seed": 0,
+    "epochs": 20,
+    "parameters": 125150,
+    "macs": 19583964,
+    "minutes": "30.0",
+    "rank1": "66.00",
+    "mAP": "42.00",
+    "flags": "--genotype=cdnet --epochs=20",
+}
+
+
+def _fake_training(calls):
+    """Writes what a training leaves, in place of one."""
+
+    def run(program, options, run_dir, cores):
+        calls.append((program, run_dir.name, options))
+        run_dir.mkdir()
+        record = {
+            "parameters": 1000,
+            "macs": 2_000_000,
+            "scores": {"rank1": 0.5, "mean_ap": 0.25},
+            "provenance": {"dataset": {"counts": {"train": {"images": 600}}}},
+        }
+        (run_dir / "evaluation.json").write_text(json.dumps(record))
+        (run_dir / "history.csv").write_text("epoch,images_per_s\n1,10\n2,20\n")
+
+    return run
+
+
+def _main(tmp_path, **options):
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(
+        dataset="market1501",
+        data_dir="somewhere",
+        output_dir=str(tmp_path / "runs"),
+        results=str(tmp_path / "results.csv"),
+        **options,
+    ):
+        reproduce.main(["reproduce"])
+
+
+def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(reproduce, "_run", _fake_training(calls))
+    reproduce.append(tmp_path / "results.csv", _LINE)
+    _main(tmp_path, rows=["cdnet_20", "smallest_20"], jobs=1)
+    (call,) = calls
+    assert call[:2] == ("train", "smallest_20_0")
+    genotype = "--genotype=(3,5,1) (3,5,1) (3,5,1) (3,5,1) (3,5,1) (3,5,1)"
+    assert call[2] == [
+        "--flagfile=flags/photographs.cfg",
+        genotype,
+        "--epochs=20",
+        "--data_dir=somewhere",
+        "--seed=0",
+    ]
+    lines = reproduce.read(tmp_path / "results.csv")
+    assert [line["row"] for line in lines] == ["cdnet_20", "smallest_20"]
+    # 600 images at 10 and at 20 images/s: 60 + 30 s.
+    assert lines[1]["minutes"] == "1.5"
+    assert lines[1]["flags"] == f"'{genotype}' --epochs=20"
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2] == "| cdnet_20 | 20 | 125,150 | 19.6 | 1 | 66.0 | 42.0 |"
+    assert printed[3] == "| smallest_20 | 2 | 1,000 | 2.0 | 1 | 50.0 | 25.0 |"
+
+
+def test_a_row_is_the_mean_and_range_over_its_seeds():
+    lines = [_LINE, {**_LINE, "seed": 1, "rank1": "68.00", "mAP": "44.50"}]
+    table = reproduce.as_markdown(
+        [{k: str(v) for k, v in line.items()} for line in lines], ["cdnet_20"]
+    )
+    assert table.endswith("| 2 | 67.0 (66.0 to 68.0) | 43.2 (42.0 to 44.5) |")
+
+
+def test_unknown_rows_are_refused(tmp_path):
+    with pytest.raises(app.UsageError, match=r"Unknown rows \['cdnet'\]; use cdnet_20"):
+        _main(tmp_path, rows=["cdnet"])
+
+
+def test_a_failed_run_names_its_log(tmp_path):
+    with pytest.raises(RuntimeError, match="failed; see the end of .*x_0.log"):
+        reproduce._run("train", ["--no_such_flag=1"], tmp_path / "x_0", None)
+    assert "no_such_flag" in (tmp_path / "x_0.log").read_text()
+
+
+@pytest.mark.parametrize("jobs, shares", [(1, [[0, 1, 2]]), (2, [[0, 2], [1]])])
+def test_trainings_share_the_cores(monkeypatch, jobs, shares):
+    monkeypatch.setattr(reproduce, "_cores", lambda: {0, 1, 2})
+    places = reproduce._places(jobs)
+    found = [sorted(places.get()) for _ in range(places.qsize())]
+    assert found == shares
