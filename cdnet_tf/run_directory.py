@@ -7,7 +7,6 @@ import pathlib
 import platform
 import shutil
 import subprocess
-import sys
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from cdnet_tf import atomic_files
 from cdnet_tf.data import pipeline
-from cdnet_tf.learn import callbacks, distributed
+from cdnet_tf.learn import callbacks, distributed, progress
 
 _RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
 _GIT_TIMEOUT_S = 10
@@ -140,13 +139,14 @@ def fit(
             initial_epoch=first_epoch,
             epochs=shared_flags.EPOCHS.value,
             steps_per_epoch=batches.steps_per_epoch,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
             callbacks=[
                 callbacks.StopOnNaN(remedies),
                 throughput,
                 log,
                 summaries,
                 checkpoint,
+                progress.EpochLine(),
             ],
         )
 

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 
-from cdnet_tf import run_directory, shared_flags  # isort: skip  (quiets TensorFlow)
+from cdnet_tf import atomic_files, shared_flags  # isort: skip  (quiets TensorFlow)
 import keras_tuner as kt
 import numpy as np
 from absl import app, flags
@@ -186,7 +186,7 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
                 )
     elif not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
         directory.mkdir(parents=True, exist_ok=True)
-        run_directory.write_text(record, json.dumps(now, indent=1))
+        atomic_files.write_text(record, json.dumps(now, indent=1))
     return spaces.of_recipe(space, said)
 
 
@@ -245,7 +245,7 @@ def _score(plan: _Plan, trial) -> float:
             _run(folder, "train", [*_retraining(plan.recipe), found])
         record = json.loads((folder / "train" / "evaluation.json").read_text())
     except kt.errors.FailedTrialError as error:
-        run_directory.write_text(folder / "failed.txt", f"{error}\n")
+        atomic_files.write_text(folder / "failed.txt", f"{error}\n")
         print(f"Trial {trial.trial_id} failed: {error}", flush=True)
         raise
     mean_ap = record["scores"]["mean_ap"]
@@ -264,7 +264,7 @@ def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
         open(folder / f"{program}.log", "a") as log,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run_directory.write_text(recipe, "\n".join(lines) + "\n")
+        atomic_files.write_text(recipe, "\n".join(lines) + "\n")
         status = subprocess.run(
             command,
             stdout=log,
@@ -327,7 +327,7 @@ def _write_best(plan: _Plan, best) -> None:
     ]
     for name, own in lines.items():
         whole = [*head, *own, f"--run_dir={plan.directory / name}", ""]
-        run_directory.write_text(plan.directory / f"{name}.cfg", "\n".join(whole))
+        atomic_files.write_text(plan.directory / f"{name}.cfg", "\n".join(whole))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import csv
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from cdnet_tf.learn import search_log
 from cdnet_tf.nn import genotype
@@ -34,7 +36,7 @@ def test_resumed_history_drops_what_will_come_again(tmp_path):
     history.append(1, alphas[1])
     history.append(2, alphas[2])
     with open(tmp_path / "alpha.csv", "a") as file:
-        file.write("3,1,3,5,1,0.25\n")  # killed while it wrote epoch 3
+        file.write("3,1,3,5,1,0.25\n3,1,3")  # killed while it wrote epoch 3
     np.testing.assert_array_equal(history.read(), alphas[:3])
     history.begin(1, np.zeros((6, 6)))  # the checkpoint is of epoch 1
     history.append(2, alphas[3])
@@ -70,8 +72,13 @@ def test_choices_are_written_by_branch(tmp_path):
 
 
 @pytest.mark.parametrize("space", [genotype.CS, genotype.CDS])
-def test_picture_is_a_png(tmp_path, space):
+def test_picture_is_a_png(tmp_path, space, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "svg")
     alphas = np.random.default_rng(0).standard_normal((5, 6, len(space)))
+    figures = pyplot.get_fignums()
     search_log.plot_alpha(tmp_path / "alpha.png", alphas, space)
+    # A notebook's figures and its backend stay as they are.
+    assert pyplot.get_fignums() == figures
+    assert matplotlib.get_backend() == "svg"
     assert (tmp_path / "alpha.png").read_bytes()[:4] == b"\x89PNG"
     assert [path.name for path in tmp_path.iterdir()] == ["alpha.png"]

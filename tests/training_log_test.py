@@ -57,4 +57,4 @@ def test_curves(tmp_path):
     rows = [{"epoch": i, "loss": 1 / i, "accuracy": i / 9} for i in (1, 2, 3)]
     training_log.plot_history(tmp_path / "curves.png", rows)
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    assert not list(tmp_path.glob("*.part"))
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]

@@ -7,9 +7,12 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
+from cdnet_tf import atomic_files
 from cdnet_tf.learn import bilevel
 from cdnet_tf.nn import counting, genotype, networks
 
@@ -38,12 +41,13 @@ class AlphaHistory:
     def begin(self, epoch: int, alpha: np.ndarray) -> None:
         """Starts the file, or drops the rows after `epoch`, which will come again."""
         kept = self.read()[: epoch + 1] if epoch and self._path.exists() else [alpha]
-        partial = self._path.with_name(self._path.name + ".part")
-        with open(partial, "w", newline="") as file:
+        with (
+            atomic_files.replacing(self._path) as partial,
+            open(partial, "w", newline="") as file,
+        ):
             csv.writer(file).writerow(self.HEADER)
             for number, each in enumerate(kept):
                 self._write(file, number, each)
-        partial.replace(self._path)
 
     def append(self, epoch: int, alpha: np.ndarray) -> None:
         with open(self._path, "a", newline="") as file:
@@ -57,12 +61,14 @@ class AlphaHistory:
         )
 
     def read(self) -> np.ndarray:
-        """Alpha of every epoch, (epochs + 1, 6, n)."""
+        """Alpha of every epoch that is whole, (epochs + 1, 6, n)."""
         with open(self._path, newline="") as file:
-            values = [float(row["alpha"]) for row in csv.DictReader(file)]
+            values = [row["alpha"] for row in csv.DictReader(file)]
         size = genotype.NUM_BLOCKS * len(self._space)
-        whole = len(values) // size * size  # a killed run may leave half an epoch
-        return np.reshape(values[:whole], (-1, genotype.NUM_BLOCKS, len(self._space)))
+        # A killed run may leave half an epoch, whose last line may be half a line.
+        whole = len(values) // size * size
+        numbers = [float(value) for value in values[:whole]]
+        return np.reshape(numbers, (-1, genotype.NUM_BLOCKS, len(self._space)))
 
 
 class SearchLog(tf.keras.callbacks.Callback):
@@ -114,14 +120,6 @@ class SearchLog(tf.keras.callbacks.Callback):
             for i, (h, norm) in enumerate(zip(entropies, norms), 1):
                 tf.summary.scalar(f"alpha_entropy/block{i}", h, epoch)
                 tf.summary.scalar(f"alpha_gradient_norm/block{i}", norm, epoch)
-        print(
-            f"\nepoch {epoch + 1}: {found}  {parameters / 1e6:.2f} M parameters, "
-            f"{macs / 1e6:.0f} M MACs\n  entropy of alpha by block  "
-            + " ".join(f"{h:.4f}" for h in entropies)
-            + "\n  gradient norm of alpha     "
-            + " ".join(f"{norm:.1e}" for norm in norms),
-            flush=True,
-        )
 
 
 def collapse_report(
@@ -164,8 +162,10 @@ def write_choices(
     path: pathlib.Path, counts: np.ndarray, space: Sequence[genotype.Branch]
 ) -> None:
     """choices.csv: how often each branch of each block ran."""
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "w", newline="") as file:
+    with (
+        atomic_files.replacing(path) as partial,
+        open(partial, "w", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("block", "kernel1", "kernel2", "repeats", "steps"))
         writer.writerows(
@@ -173,7 +173,6 @@ def write_choices(
             for block, row in enumerate(counts, 1)
             for branch, count in zip(space, row)
         )
-    partial.replace(path)
 
 
 def plot_alpha(
@@ -186,13 +185,9 @@ def plot_alpha(
       alphas: of every epoch, (epochs + 1, 6, n).
       space: the branches, in alpha's order.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6), sharex=True)
-    colours = pyplot.get_cmap("tab10")
+    figure = Figure(figsize=(12, 6))
+    axes = figure.subplots(2, 3, sharex=True)
+    colours = matplotlib.colormaps["tab10"]
     for block, axis in enumerate(axes.flat):
         for j, branch in enumerate(space):
             style = "-" if branch.repeats == 1 else "--"
@@ -205,7 +200,5 @@ def plot_alpha(
         axis.set_ylabel("alpha")
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="center right")
     figure.subplots_adjust(right=0.89, left=0.08, top=0.94, bottom=0.09)
-    partial = path.with_name(path.name + ".part")
-    figure.savefig(partial, format="png", dpi=80)
-    pyplot.close(figure)
-    partial.replace(path)
+    with atomic_files.replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=80)

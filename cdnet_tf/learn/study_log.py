@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from cdnet_tf import atomic_files
+
 _NOT_YET = float("-inf")
 
 
@@ -48,15 +50,16 @@ def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def write_table(path: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
     """Writes trials.csv, in the order of the trials."""
     names = _flag_names(outcomes)
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "w", newline="") as file:
+    with (
+        atomic_files.replacing(path) as partial,
+        open(partial, "w", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["trial", "status", "mean_ap", *names, "reason"])
         for each in sorted(outcomes, key=lambda each: int(each.trial)):
             score = "" if each.mean_ap is None else repr(each.mean_ap)
             values = (each.flags.get(name, "") for name in names)
             writer.writerow([each.trial, each.status, score, *values, each.reason])
-    partial.replace(path)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -6,8 +6,9 @@ import csv
 import pathlib
 
 import tensorflow as tf
-from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
+
+from cdnet_tf import atomic_files
 
 
 class History(tf.keras.callbacks.Callback):
@@ -32,12 +33,13 @@ class History(tf.keras.callbacks.Callback):
             rate = rate(self.model.optimizer.iterations - 1)
         row = {"epoch": epoch + 1, **logs, "learning_rate": float(rate)}
         self._rows.append({name: float(value) for name, value in row.items()})
-        partial = self._path.with_name(self._path.name + ".part")
-        with open(partial, "w", newline="") as file:
+        with (
+            atomic_files.replacing(self._path) as partial,
+            open(partial, "w", newline="") as file,
+        ):
             writer = csv.DictWriter(file, list(row))
             writer.writeheader()
             writer.writerows(self._rows)
-        partial.replace(self._path)
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, float]]:
@@ -55,11 +57,9 @@ def plot_history(path: pathlib.Path, rows: list[dict[str, float]]) -> None:
     """Draws a panel for each column of the history, over the epochs, as PNG."""
     names = [name for name in rows[0] if name != "epoch"]
     figure = Figure(figsize=(3.2 * len(names), 3), layout="tight")
-    backend_agg.FigureCanvasAgg(figure)
     for axis, name in zip(figure.subplots(1, len(names)), names):
         axis.plot([row["epoch"] for row in rows], [row[name] for row in rows])
         axis.set_title(name)
         axis.set_xlabel("epoch")
-    partial = path.with_name(path.name + ".part")
-    figure.savefig(partial, format="png", dpi=80)
-    partial.replace(path)
+    with atomic_files.replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=80)
