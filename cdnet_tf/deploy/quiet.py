@@ -1,0 +1,45 @@
+"""Keeps what TensorFlow Lite prints from C++ off the console; errors stay visible.
+
+The converter prints a table of operations and lines such as `(f32: 22)` for every file,
+and the interpreter announces its kernels. No option turns either off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+_STDERR = 2
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Holds back what the body writes to standard error, and shows it on an exception.
+
+    The file descriptor is redirected as well as `sys.stderr`, which C++ does not know.
+    Both belong to the whole process: what other threads write meanwhile is held back
+    too.
+
+        with quiet.held_back():
+            content = converter.convert()
+    """
+    sys.stderr.flush()
+    console = os.dup(_STDERR)
+    with tempfile.TemporaryFile("w+", errors="replace") as held:
+        os.dup2(held.fileno(), _STDERR)
+        failed = True
+        try:
+            with contextlib.redirect_stderr(held):
+                yield
+            failed = False
+        finally:
+            held.flush()
+            os.dup2(console, _STDERR)
+            os.close(console)
+            if failed:
+                held.seek(0)
+                sys.stderr.write(held.read())
+                sys.stderr.flush()
