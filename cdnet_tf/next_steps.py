@@ -34,9 +34,7 @@ def after_search(run_dir: pathlib.Path) -> str:
 def after_training(run_dir: pathlib.Path) -> str:
     """Says how to evaluate and how to export a network trained on people."""
     model = run_dir / "model.keras"
-    evaluate = ["python", "-m", "cdnet_tf.evaluate", f"--model={model}"]
-    pictures = _text("To see what it finds, in pictures", evaluate + _repeated(_DATA))
-    return f"{pictures}\n{_export(model)}"
+    return f"{_evaluate(model)}\n{_export(model)}"
 
 
 def after_classes(run_dir: pathlib.Path, genotype: str) -> str:
@@ -52,12 +50,22 @@ def after_evaluation(model: pathlib.Path) -> str:
     return _export(model) if model.suffix == ".keras" else ""
 
 
+def after_export(file: pathlib.Path) -> str:
+    """Says how to evaluate a file that was exported."""
+    return _evaluate(file)
+
+
 def after_check() -> str:
     """Says how to train on data that were examined and are sound."""
     recipe = _recipe()
     arguments = [*recipe, *_repeated(_DATA, recipe)]
     run_dir = f"--run_dir=runs/{flags.FLAGS['dataset'].value}"
     return _text("To train on these data", [*_TRAIN, *arguments, run_dir])
+
+
+def _evaluate(model: pathlib.Path) -> str:
+    command = ["python", "-m", "cdnet_tf.evaluate", f"--model={model}"]
+    return _text("To see what it finds, in pictures", command + _repeated(_DATA))
 
 
 def _export(model: pathlib.Path) -> str:

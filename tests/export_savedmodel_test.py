@@ -1,6 +1,7 @@
 """The export program, on a network of one layer."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cdnet_tf.deploy import measurements
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -16,7 +19,12 @@ def _export(model, output_dir):
     command = [sys.executable, "tools/export_savedmodel.py"]
     command += [f"--model={model}", f"--output_dir={output_dir}"]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -26,7 +34,15 @@ def run_dir(tmp_path_factory):
     images = tf.keras.Input((16, 16, 3))
     rows = tf.keras.layers.GlobalAveragePooling2D()(images)
     tf.keras.Model(images, rows, name="colour").save(run_dir / "model.keras")
-    evaluation = {"scores": {"rank1": 0.25}, "provenance": {}, "thresholds": [0.5]}
+    counts = {"query": {"images": 3}, "gallery": {"images": 9}}
+    dataset = {"name": "market1501", "counts": counts}
+    evaluation = {
+        "scores": {"rank1": 0.25},
+        "thresholds": [0.5],
+        "flip": False,
+        "model": {"sha256": measurements.sha256(run_dir / "model.keras")},
+        "provenance": {"flags": {"holdout_identities": 0}, "dataset": dataset},
+    }
     (run_dir / "evaluation.json").write_text(json.dumps(evaluation))
     return run_dir
 
@@ -46,10 +62,13 @@ def test_version_and_configuration_stand_where_a_server_looks(exported):
     config = (folder.parents[1] / "models.config").read_text()
     assert 'name: "colours"' in config
     assert 'key: "stable"' in config
-    rows = dict(line.split(maxsplit=1) for line in output.splitlines())
+    rows, end = output.strip().split("\n\n")
+    assert end.startswith("docs/serving.md says how")
+    rows = dict(line.split(maxsplit=1) for line in rows.splitlines())
     assert rows["version"].startswith(str(folder))
     assert rows["signatures"] == "serving_default, from_float, from_jpeg"
-    assert list(rows) == ["version", "signatures", "configuration"]
+    assert list(rows) == ["version", "signatures", "thresholds", "configuration"]
+    assert rows["thresholds"].startswith("from ")
 
 
 def test_version_answers(exported):
@@ -63,10 +82,12 @@ def test_version_answers(exported):
     )
 
 
-def test_record_holds_what_the_run_measured(exported):
+def test_record_holds_what_was_measured_on_the_network(exported, run_dir):
     record = json.loads((exported[0] / "assets.extra" / "model.json").read_text())
     sizes = {"height": 16, "width": 16, "dimensions": 3}
-    measured = {"scores": {"rank1": 0.25}, "thresholds": [0.5]}
+    checksum = measurements.sha256(run_dir / "model.keras")
+    conditions = measurements.conditions(checksum, "market1501", 3, 9)
+    measured = {"scores": {"rank1": 0.25}, "thresholds": [0.5], "measured": conditions}
     assert record == {"network": "colour", **sizes, **measured}
 
 

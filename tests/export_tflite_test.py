@@ -3,7 +3,9 @@
 One process for each run, because programs define flags of the same names.
 """
 
+import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,13 +15,13 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from cdnet_tf import export_tflite
 from cdnet_tf.data import datasets, image_files
-from cdnet_tf.deploy import embedders, readme, tflite_file
+from cdnet_tf.deploy import embedders, measurements, readme, tflite_file
 from cdnet_tf.nn import counting
 from cdnet_tf.pedestrians import writer
-from cdnet_tf.retrieval import ranking
+from cdnet_tf.retrieval import ranking, verification
 from tests import tiny
-from tools import export_tflite
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -37,26 +39,23 @@ def data_dir(tmp_path_factory):
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "model.keras"
     tiny.network(shallow=True).save(path)
-    (path.parent / "evaluation.json").write_text(
-        json.dumps(
-            {
-                "thresholds": {
-                    "rates": [0.01],
-                    "at_rates": [{"distance": 0.75, "true_accept_rate": 0.5}],
-                }
-            }
-        )
-    )
     return path
 
 
 @pytest.fixture(scope="module")
 def run(data_dir, model):
-    def run(output_dir, *more):
-        command = [sys.executable, "tools/export_tflite.py", f"--model={model}"]
+    def run(program, output_dir, *more):
+        command = [sys.executable, *program, f"--model={model}"]
         command += [f"--data_dir={data_dir}", f"--output_dir={output_dir}"]
         command += ["--calibration_images=8", *more]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     return run
 
@@ -68,13 +67,15 @@ def exported(run, tmp_path_factory):
     The other trains an epoch as well, for one start of the program less.
     """
     folder = tmp_path_factory.mktemp("out")
-    first = run(folder, "--variants=int8,uint8", "--max_map_drop=100")
+    as_tool = ["tools/export_tflite.py"]
+    first = run(as_tool, folder, "--variants=int8,uint8", "--max_map_drop=100")
     assert first.returncode == 0, first.stderr
     good = (folder / "cdnet_int8.tflite").read_bytes()
     more = ["--variants=int8", "--qat_epochs=1", "--batch_size=8", "--gate_images=10"]
     # The name of a trained file is another one, but for this.
     (folder / "cdnet_int8_qat.tflite").write_bytes(good)
-    second = run(folder, *more, "--max_map_drop=-100", "--keep_failed")
+    as_module = ["-m", "cdnet_tf.export_tflite"]
+    second = run(as_module, folder, *more, "--max_map_drop=-100", "--keep_failed")
     return folder, first, second, good
 
 
@@ -113,6 +114,16 @@ def test_reports_what_the_file_does(exported, data_dir, model):
     assert f"{'cdnet_uint8.tflite':<18}" in first.stdout
 
 
+def test_prints_what_a_user_wants_and_nothing_else(exported):
+    folder, first, second, _ = exported
+    assert first.stderr == second.stderr == ""
+    lines = first.stdout.splitlines()
+    assert lines[0] == "Judging on 136 images of market1501."
+    assert lines[1].startswith("cdnet_int8.tflite: passes, ")
+    assert f"2 of 2 files passed. Files and report: {folder}" in lines
+    assert f"  python -m cdnet_tf.evaluate --model={folder}/cdnet_uint8" in lines[-1]
+
+
 def test_a_failing_run_says_so_and_destroys_nothing(exported):
     folder, _, second, good = exported
     assert second.returncode == 1
@@ -130,10 +141,34 @@ def test_a_failing_run_says_so_and_destroys_nothing(exported):
     assert set(_rows(folder, "failed")) == {"cdnet_int8_qat.failed.tflite"}
 
 
-def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
+def test_thresholds_are_the_files_own(exported, data_dir):
+    folder, *_ = exported
+    data = datasets.read("market1501", data_dir)
+    row = _rows(folder)["cdnet_int8.tflite"]
+    embed = embedders.open_model(folder / row["file"]).embed
+    query, gallery = (
+        np.concatenate([embed(b) for b in image_files.ImageBatches(x.paths, 64, 32)])
+        for x in (data.query, data.gallery)
+    )
+    found = verification.thresholds(query, data.query, gallery, data.gallery)
+    assert row["thresholds"] == json.loads(json.dumps(dataclasses.asdict(found)))
+    measured = measurements.conditions(
+        measurements.sha256(folder / row["file"]), "market1501", 18, 118, 100
+    )
+    assert row["measured"] == measured
+    text = (folder / "README.txt").read_text()
+    assert f"distance < {found.at_rates[0].distance:.4f} at 1.00% false acc" in text
+    assert text.count("100 distractors among them") == 2
+    failed = _rows(folder, "failed")["cdnet_int8_qat.failed.tflite"]
+    assert failed["measured"]["subset"].startswith("whole people drawn by seed 0 for")
+    assert failed["measured"]["distractors"] == 0
+    # A file that nobody judged; an earlier one stands under that name.
+    assert "--model=cdnet_int8_qat.tflite measures one" in text
+
+
+def test_readme_runs(exported, data_dir, tmp_path):
     folder, *_ = exported
     text = (folder / "README.txt").read_text()
-    assert "distance < 0.7500: 1.00% false accepts" in text
     title, program = next(iter(readme.PROGRAMS.items()))
     start = text.index(program.strip())
     script = tmp_path / "program.py"
@@ -157,7 +192,7 @@ def test_readme_runs_and_knows_the_threshold(exported, data_dir, tmp_path):
 
 def test_a_trained_export(exported):
     folder, _, second, good = exported
-    assert "Quantisation-aware training, epoch 1: error 0." in second.stdout
+    assert "Quantisation-aware training, epoch 1 of 1: error 0." in second.stdout
     content = (folder / "cdnet_int8_qat.failed.tflite").read_bytes()
     tflite_file.check(content, "int8", "nhwc")
     assert content != good
@@ -166,16 +201,34 @@ def test_a_trained_export(exported):
     assert row["export"]["qat_epochs"] == 1
 
 
-def test_calibrates_on_training_images_alone(data_dir, monkeypatch):
+def test_calibrates_on_training_images_alone(data_dir, model, monkeypatch):
     data = datasets.read("market1501", data_dir)
+    network = tiny.network(shallow=True)
     asked = []
     monkeypatch.setattr(
-        export_tflite, "_batches", lambda _, paths: asked.append(paths) or [np.ones(1)]
+        image_files,
+        "ImageBatches",
+        lambda paths, *_: asked.append(paths) or [np.ones(1)],
     )
-    flags.FLAGS(["export_tflite", "--calibration_images=8"], known_only=True)
-    export_tflite._calibration(None, data.train)
+    export_tflite._calibration(network, data.train, count=8, seed=0)
     assert len(set(asked[0])) == 8
     assert set(asked[0]) <= set(data.train.paths)
+
+
+@pytest.mark.parametrize("megabytes, decodes_again", [("0", True), ("1", False)])
+def test_decodes_once_if_memory_allows(data_dir, monkeypatch, megabytes, decodes_again):
+    data = datasets.read("market1501", data_dir)
+    flags.FLAGS(["export_tflite", f"--cache_mb={megabytes}"], known_only=True)
+    batches = export_tflite._decoded_once([data.query, data.gallery], 64, 32)
+    first = [np.concatenate(list(each)) for each in batches]
+    decoded = []
+    decode = image_files.decoded
+    monkeypatch.setattr(
+        image_files, "decoded", lambda *args: decoded.append(args) or decode(*args)
+    )
+    again = [np.concatenate(list(each)) for each in batches]
+    assert bool(decoded) == decodes_again
+    assert all(np.array_equal(*pair) for pair in zip(first, again))
 
 
 def test_a_subset_holds_whole_identities(data_dir):

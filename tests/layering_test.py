@@ -80,9 +80,15 @@ _LAYERS = (
         (_DEPLOY, _DATASETS, "cdnet_tf/data/preprocess.py"),
         "numpy tensorflow tensorflow_serving_api",
     ),
+    (
+        "cdnet_tf/deploy/gate.py",
+        (_DEPLOY, _RETRIEVAL, _NN, "cdnet_tf/data/preprocess.py"),
+        "numpy tensorflow",
+    ),
     ("cdnet_tf/deploy/versions.py", (), "protobuf tensorflow_serving_api"),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
+    ("tools/export_tflite.py", ("cdnet_tf/export_tflite.py",), "absl_py"),
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",

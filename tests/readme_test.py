@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from cdnet_tf.deploy import readme
+from cdnet_tf.deploy import measurements, readme
 
 RECORD = {
     "input": {
@@ -18,34 +18,54 @@ RECORD = {
     },
     "output": {"dtype": "int8", "dimensions": 48, "scale": 0.25, "zero_point": -3},
 }
-EVALUATION = {
+ROW = {
     "thresholds": {
         "rates": [0.001, 0.01],
+        "genuine_pairs": 30,
+        "impostor_pairs": 500,
         "at_rates": [
-            {"distance": None, "true_accept_rate": None},
-            {"distance": 0.51239, "true_accept_rate": 0.9},
+            {"distance": None, "note": "500 impostor pairs cannot tell it."},
+            {
+                "distance": 0.51239,
+                "false_accept_rate": 0.008,
+                "true_accept_rate": 0.9,
+            },
         ],
-    }
+    },
+    "measured": measurements.conditions("1234", "msmt17", 20, 1000, 0, "a part"),
 }
 
 
 def test_names_every_file_with_its_numbers():
-    text = readme.readme({"a.tflite": RECORD}, "LINES")
+    text = readme.compose({"a.tflite": RECORD}, {})
     assert "a.tflite\n    in:  uint8 nhwc 1x64x32x3, pixels 0..255, scale 1," in text
     assert "out: int8 1x48, not L2-normalised, scale 0.25, zero_point -3" in text
-    assert "Same person\n\nLINES\n" in text
     assert all(title in text for title in readme.PROGRAMS)
 
 
-def test_says_the_thresholds_that_are_known():
-    assert readme.thresholds(EVALUATION).splitlines()[1:] == [
-        "  distance < 0.5124: 1.00% false accepts, 90.0% true ones"
+def test_says_thresholds_and_what_they_were_measured_on():
+    text = readme.compose({"a.tflite": RECORD, "b.tflite": RECORD}, {"a.tflite": ROW})
+    start = text.index("  a.tflite\n    sha256")
+    assert text[start:].splitlines()[:9] == [
+        "  a.tflite",
+        "    sha256 1234",
+        "    measured on msmt17, a part:",
+        "    20 query and 1,000 gallery images, 0 distractors among them;",
+        "    30 pairs of one person and 500 of two",
+        "    at 0.10% false accepts: none; 500 impostor pairs cannot tell it.",
+        "    distance < 0.5124 at 1.00% false accepts (measured 0.800%): 90.0% true "
+        "ones",
+        "  b.tflite",
+        "    No threshold was measured on this file: python -m cdnet_tf.evaluate "
+        "--model=b.tflite measures one.",
     ]
 
 
-@pytest.mark.parametrize("evaluation", [None, {}, {"scores": {}}])
-def test_says_that_no_threshold_is_known(evaluation):
-    assert "No threshold is known" in readme.thresholds(evaluation)
+def test_colours_are_normalised_as_in_training():
+    mean, std = "123.675, 116.28, 103.53", "58.395, 57.12, 57.375"
+    text = readme.compose({}, {})
+    assert f"(x - [{mean}]) / [{std}]" in text
+    assert "mean = 123.675 116.28 103.53, std = 58.395 57.12 57.375" in text
 
 
 # The names and types that TensorFlow documents for tensorflow/lite/c/c_api.h. The

@@ -28,7 +28,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import folding, rewrite, tflite
+from cdnet_tf.deploy import folding, rewrite, tflite, tflite_file
 from cdnet_tf.nn import networks
 
 _NETWORKS = flags.DEFINE_list(
@@ -118,7 +118,7 @@ class _Writer:
 
     def _write(self, name: str, network: tf.keras.Model, variant: str) -> None:
         images = None
-        if variant in tflite.INTEGER_VARIANTS:
+        if tflite_file.is_integer(variant):
             images = _images(4, network.input_shape[1:])
         path = self._folder / f"{len(self.files)}.tflite"
         path.write_bytes(_converted(network, variant, images))

@@ -9,14 +9,13 @@ shows how it is run and asked.
 
 from __future__ import annotations
 
-import json
 import pathlib
 
 from cdnet_tf import shared_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import tensorflow as tf
 from absl import app, flags, logging
 
-from cdnet_tf.deploy import serving, versions
+from cdnet_tf.deploy import embedders, measurements, serving, versions
 
 _MODEL = flags.DEFINE_string("model", None, "A training run's model.keras.")
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -45,41 +44,27 @@ def main(argv: list[str]) -> None:
     # Both before the work, not after it.
     versions.check_free(target)
     versions.read_config(config)
-    network = _load(source)
+    network = embedders.load_network(source)
+    measured, origin = measurements.of_network(source)
     with versions.new_version(target) as folder:
         serving.export(
             network,
             folder,
             name=name,
             warmup_batches=_WARMUP_BATCHES.value,
-            record=_evaluation(source),
+            record=measured,
         )
     versions.set_label(config, name, int(target.name), _LABEL.value)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     rows = {
         "version": f"{target}, {size / 1e6:.1f} MB",
         "signatures": ", ".join(serving.SIGNATURES),
+        "thresholds": origin,
         "configuration": config,
     }
     for row, value in rows.items():
         print(f"{row:<15}{value}")
-
-
-def _load(path: pathlib.Path) -> tf.keras.Model:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"model={path} is no file; pass the model.keras of a finished training."
-        )
-    return tf.keras.models.load_model(path, compile=False)
-
-
-def _evaluation(model: pathlib.Path) -> dict:
-    """What the run measured on its test identities, if it did."""
-    path = model.with_name("evaluation.json")
-    if not path.exists():
-        return {}
-    measured = json.loads(path.read_text("utf-8"))
-    return {key: measured[key] for key in ("scores", "thresholds") if key in measured}
+    print("\ndocs/serving.md says how a server is run with it, and asked.")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 from absl import app, flags
 
+from cdnet_tf import atomic_files
 from cdnet_tf.deploy import torch_weights
 from cdnet_tf.nn import counting
 
@@ -111,12 +112,8 @@ def _find_state(checkpoint: Any, is_tensor) -> Mapping[str, Any]:
 
 def _save(model, output: pathlib.Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.stem}.part.keras")
-    try:
+    with atomic_files.replacing(output) as partial:
         model.save(partial)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

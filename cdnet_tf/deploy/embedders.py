@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
+from cdnet_tf.deploy import quiet
 
 _Run = Callable[[np.ndarray], np.ndarray]
 
@@ -113,11 +114,29 @@ def open_model(
     )
 
 
-def _open_keras(path: pathlib.Path, input_size) -> Embedder:
+def load_network(path: str | os.PathLike) -> tf.keras.Model:
+    """Returns the network in a `model.keras`, one image in and one embedding out.
+
+    Raises:
+      FileNotFoundError, ValueError: as `open_model`, or if it is no .keras file.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".keras" or not path.is_file():
+        raise (ValueError if path.exists() else FileNotFoundError)(
+            f"model={path} is no .keras file; pass the model.keras of a finished "
+            "training."
+        )
     model = _read(path, lambda: tf.keras.models.load_model(path, compile=False))
     source = _one(path, "input", model.inputs)
+    _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
+    _dimensions(path, _one(path, "output", model.outputs).shape)
+    return model
+
+
+def _open_keras(path: pathlib.Path, input_size) -> Embedder:
+    model = load_network(path)
+    source, dimensions = model.inputs[0], int(model.outputs[0].shape[1])
     given = _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
-    dimensions = _dimensions(path, _one(path, "output", model.outputs).shape)
 
     @tf.function(input_signature=[tf.TensorSpec(source.shape, source.dtype)])
     def call(images):
@@ -181,7 +200,8 @@ def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Embedder:
         nonlocal allocated
         if allocated != images.shape:
             interpreter.resize_tensor_input(source["index"], images.shape)
-            interpreter.allocate_tensors()
+            with quiet.held_back():
+                interpreter.allocate_tensors()
             allocated = images.shape
         interpreter.set_tensor(source["index"], images)
         interpreter.invoke()

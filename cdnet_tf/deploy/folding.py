@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.keras import layers
 
-_CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
 def fold(network: tf.keras.Model) -> tf.keras.Model:
@@ -79,7 +79,7 @@ def _tail(ends: list, readers: dict[int, list]) -> list:
 
 def _linear_convolution(layer: layers.Layer) -> bool:
     linear = tf.keras.activations.linear
-    return type(layer) in _CONVOLUTIONS and layer.activation is linear
+    return type(layer) in CONVOLUTIONS and layer.activation is linear
 
 
 def _is(node, kind: type) -> bool:

@@ -22,7 +22,7 @@ from tensorflow.keras import layers
 # The public debugger fixes the types of input and output; this is what it calls.
 from tensorflow.lite.python import convert as lite_convert
 
-from cdnet_tf.deploy import folding, ranges
+from cdnet_tf.deploy import folding, quiet, ranges
 
 _tfmot = tfmot.quantization.keras
 
@@ -70,13 +70,16 @@ def post_training(
     """
     _prepare(converter, images, seconds)
     converter._experimental_calibrate_only = True
-    calibrated = converter.convert()
-    return lite_convert.mlir_quantize(
-        ranges.widened(calibrated),
-        input_data_type=input_type,
-        output_data_type=output_type,
-        denylisted_nodes=_nodes(calibrated, keep_float),
-    )
+    with quiet.held_back():
+        calibrated = converter.convert()
+    nodes = _nodes(calibrated, keep_float)
+    with quiet.held_back():
+        return lite_convert.mlir_quantize(
+            ranges.widened(calibrated),
+            input_data_type=input_type,
+            output_data_type=output_type,
+            denylisted_nodes=nodes,
+        )
 
 
 def worst_layers(
@@ -92,11 +95,13 @@ def worst_layers(
       images: as in `post_training`.
     """
     _prepare(converter, images)
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=lambda: _singly(images)
-    )
-    debugger.calibrated_model = ranges.widened(debugger.calibrated_model)
-    debugger.options = debugger.options  # Quantises again.
+    with quiet.held_back():
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_dataset=lambda: _singly(images)
+        )
+        debugger.calibrated_model = ranges.widened(debugger.calibrated_model)
+        debugger.options = debugger.options  # Quantises again.
+        debugger.run()
     return _errors(debugger)
 
 
@@ -124,7 +129,6 @@ def _nodes(calibrated: bytes, layer_names: Sequence[str]) -> list[str]:
 
 
 def _errors(debugger) -> list[LayerError]:
-    debugger.run()
     table = io.StringIO()
     debugger.layer_statistics_dump(table)
     table.seek(0)
@@ -294,7 +298,7 @@ def widen(model: tf.keras.Model) -> None:
     """
     for layer in model.layers:
         inner = getattr(layer, "layer", None)
-        if isinstance(inner, (layers.Conv2D, layers.DepthwiseConv2D)):
+        if isinstance(inner, folding.CONVOLUTIONS):
             sources = [_range(node.inbound_layers) for node in layer.inbound_nodes]
             width = max(high - low for low, high in sources)
             # Not the layer's own attribute: a tensor of the last trace stands there.

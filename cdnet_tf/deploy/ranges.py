@@ -33,7 +33,7 @@ _SAME_STEP = (
 )
 _WEIGHT_STEPS = 127  # of a weight, on each side of 0
 _PROBE_BATCH = 32
-_NAMES = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+_OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
 
 
 def enough(
@@ -67,9 +67,7 @@ def widened(calibrated: bytes) -> bytes:
       calibrated: a TFLite file of floats, least and greatest value at each tensor.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(calibrated, 0))
-    names = [
-        _NAMES[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes
-    ]
+    names = [op_name(code) for code in model.operatorCodes]
     tensors = model.subgraphs[0].tensors
     found = {i: _range(tensor) for i, tensor in enumerate(tensors)}
     # In the order in which they run: a widened output is the next one's input.
@@ -86,6 +84,12 @@ def widened(calibrated: bytes) -> bytes:
     builder = schema.flatbuffers.Builder(len(calibrated))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def op_name(code: schema.OperatorCodeT) -> str:
+    """Returns TFLite's name of a file's operator code."""
+    # Codes above 126 stand in the second field alone.
+    return _OPS[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def outputs(content: bytes) -> Iterator[str]:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_HEAD = """Person re-identification, TensorFlow Lite.
+from cdnet_tf.data import preprocess
+
+_MEAN, _STD = (
+    [f"{255 * value:g}" for value in values]
+    for values in (preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)
+)
+
+_HEAD = f"""Person re-identification, TensorFlow Lite.
 
 An image of one person goes in, cut out of the frame and resized to the input's size
 (bilinear, antialiased), RGB. An embedding comes out. It is NOT L2-normalised: divide it
@@ -18,12 +25,20 @@ by its norm first. The smaller the Euclidean distance of two such vectors, the m
 likely they show the same person.
 
 Inputs of type float32 and int8 take normalised colours, channel by channel
-    (pixel - mean) / std, mean = 123.675 116.28 103.53, std = 58.395 57.12 57.375
+    (pixel - mean) / std, mean = {" ".join(_MEAN)}, std = {" ".join(_STD)}
 and an int8 input takes round(value / scale) + zero_point, clipped to -128..127. A uint8
 input takes pixels as they are, 0..255. An int8 output means
     value = (integer - zero_point) * scale
 nhwc is (batch, height, width, 3), nchw is (batch, 3, height, width); -1 is any batch.
 The same facts stand in each file, as JSON, in its metadata buffer `cdnet_tf`.
+"""
+
+_SAME_PERSON = """\
+Two images show the same person if the distance of their embeddings, each divided by its
+norm, is below a threshold. The threshold depends on how many false accepts you can
+bear: pairs of two people that are taken for one. Those below were measured on the
+embeddings of the very file, of images that were not mirrored, over all pairs of a query
+and a gallery image from different cameras. Your cameras may need others: measure there.
 """
 
 _PYTHON = """
@@ -40,7 +55,7 @@ def embed(model, image):
     size = i["shape"][2:] if nchw else i["shape"][1:3]
     x = np.float32(Image.open(image).convert("RGB").resize(size[::-1], Image.BILINEAR))
     if i["dtype"] != np.uint8:
-        x = (x - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+        x = (x - [MEAN]) / [STD]
     if i["dtype"] == np.int8:
         scale, zero = i["quantization"]
         x = np.clip(np.round(x / scale) + zero, -128, 127)
@@ -51,6 +66,7 @@ def embed(model, image):
     return y / np.linalg.norm(y)  # The scale of y cancels here.
 print(np.linalg.norm(embed(*sys.argv[1:3]) - embed(sys.argv[1], sys.argv[3])))
 """
+_PYTHON = _PYTHON.replace("MEAN", ", ".join(_MEAN)).replace("STD", ", ".join(_STD))
 
 _CPP = """
 #include <cmath>
@@ -101,39 +117,51 @@ PROGRAMS = {
 }
 
 
-def readme(files: Mapping[str, Mapping[str, Any]], thresholds: str) -> str:
-    """The text of README.txt.
+def compose(
+    files: Mapping[str, Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Returns the text of README.txt.
 
     Args:
       files: what `tflite_file.describe` says, by file name.
-      thresholds: lines on the distance under which two images show one person.
+      measured: `thresholds` and `measured` of those files that were measured, by file
+        name, as `gate.Gate.judge` gives them.
     """
     parts = [_HEAD, "Files\n", *map(_row, files, files.values())]
-    parts += ["", "Same person\n", thresholds]
+    parts += ["", "Same person\n", _SAME_PERSON]
+    parts += [_same_person(name, measured.get(name)) for name in files]
     for title, program in PROGRAMS.items():
         parts += ["", title, "-" * len(title), program.strip()]
     return "\n".join(parts) + "\n"
 
 
-def thresholds(evaluation: Mapping[str, Any] | None) -> str:
-    """Lines on thresholds, from an evaluation of the float network, or for want of one.
-
-    Args:
-      evaluation: `evaluation.json` of `cdnet_tf.evaluate`.
-    """
-    found = (evaluation or {}).get("thresholds")
-    if not found:
+def _same_person(name: str, row: Mapping[str, Any] | None) -> str:
+    """The thresholds of one file, and what they were measured on."""
+    if row is None:
         return (
-            "No threshold is known: python -m cdnet_tf.evaluate --model=FILE measures "
-            "one."
+            f"  {name}\n    No threshold was measured on this file: python -m "
+            f"cdnet_tf.evaluate --model={name} measures one."
         )
-    lines = ["Measured with the float network, on its data set's query and gallery:"]
-    for rate, row in zip(found["rates"], found["at_rates"]):
-        if row["distance"] is not None:
-            lines.append(
-                f"  distance < {row['distance']:.4f}: {rate:.2%} false accepts, "
-                f"{row['true_accept_rate']:.1%} true ones"
-            )
+    found, measured = row["thresholds"], row["measured"]
+    part = measured["subset"] or "everything"
+    lines = [
+        f"  {name}",
+        f"    sha256 {measured['sha256']}",
+        f"    measured on {measured['dataset']}, {part}:",
+        f"    {measured['query_images']:,} query and {measured['gallery_images']:,} "
+        f"gallery images, {measured['distractors']:,} distractors among them;",
+        f"    {found['genuine_pairs']:,} pairs of one person and "
+        f"{found['impostor_pairs']:,} of two",
+    ]
+    for rate, each in zip(found["rates"], found["at_rates"]):
+        if each["distance"] is None:
+            lines.append(f"    at {rate:.2%} false accepts: none; {each['note']}")
+            continue
+        lines.append(
+            f"    distance < {each['distance']:.4f} at {rate:.2%} false accepts "
+            f"(measured {each['false_accept_rate']:.3%}): "
+            f"{each['true_accept_rate']:.1%} true ones"
+        )
     return "\n".join(lines)
 
 

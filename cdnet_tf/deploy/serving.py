@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from cdnet_tf import atomic_files
 from cdnet_tf.data import datasets, preprocess
 from cdnet_tf.deploy import embedders
 
@@ -57,13 +58,13 @@ def export(
     height, width, dimensions = _shapes(network)
     server = _Server(network, height, width)
     tf.saved_model.save(server, str(directory), signatures=server.signatures())
-    (directory / "assets.extra").mkdir(exist_ok=True)
+    (directory / WARMUP).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(directory / WARMUP)) as warmup:
         for log in warmup_requests(name, height, width, warmup_batches):
             warmup.write(log.SerializeToString())
     sizes = {"height": height, "width": width, "dimensions": dimensions}
     text = json.dumps({"network": network.name, **sizes, **(record or {})}, indent=1)
-    (directory / embedders.SIZE_RECORD).write_text(text + "\n", "utf-8")
+    atomic_files.write_text(directory / embedders.SIZE_RECORD, text + "\n")
 
 
 class _Server(tf.Module):

@@ -14,10 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import quantize, tflite_file
+from cdnet_tf.deploy import quantize, quiet, tflite_file
 
-VARIANTS = ("float32", "float16", "dynamic", "int8", "uint8", "int8_float_io")
-INTEGER_VARIANTS = tuple(filter(tflite_file.is_integer, VARIANTS))
+VARIANTS = ("float32", "float16", "dynamic", *tflite_file.INTEGER_VARIANTS)
 LAYOUTS = ("nhwc", "nchw")
 _IO_TYPES = {
     "int8": (tf.int8, tf.int8),
@@ -67,7 +66,7 @@ def convert(
     if quantize.has_ranges(network):
         quantize.widen(network)
     made = converter(network, variant, layout=layout, dynamic_batch=dynamic_batch)
-    if variant in INTEGER_VARIANTS and not quantize.has_ranges(network):
+    if tflite_file.is_integer(variant) and not quantize.has_ranges(network):
         samples = fed(images, variant, layout)
         types = _IO_TYPES[variant]
         content = quantize.post_training(made, samples, *types, keep_float, seconds)
@@ -85,9 +84,10 @@ def _converted(made: tf.lite.TFLiteConverter, variant: str) -> bytes:
         made.target_spec.supported_types = [tf.float16]
     if variant != "float32":
         made.optimizations = [tf.lite.Optimize.DEFAULT]
-    if variant in INTEGER_VARIANTS:
+    if tflite_file.is_integer(variant):
         made.inference_input_type, made.inference_output_type = _IO_TYPES[variant]
-    return made.convert()
+    with quiet.held_back():
+        return made.convert()
 
 
 def converter(
@@ -109,10 +109,10 @@ def converter(
             images = tf.transpose(images, [0, 2, 3, 1])
         if variant == "uint8":
             images = _normalised(images, rounded=quantize.has_ranges(network))
-        return {"embedding": network(images, training=False)}
+        return {tflite_file.OUTPUT: network(images, training=False)}
 
     function = tf.function(embed).get_concrete_function(
-        tf.TensorSpec(shape, name="images")
+        tf.TensorSpec(shape, name=tflite_file.INPUT)
     )
     made = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
     # Else the graph goes to disk as a SavedModel and back, most of a conversion's time.
@@ -141,7 +141,8 @@ def fed(images: np.ndarray | None, variant: str, layout: str) -> np.ndarray:
 def latency(content: bytes, runs: int = 30) -> float:
     """Median time of a run on one image, seconds, on one thread, after a warm-up."""
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
+    with quiet.held_back():
+        interpreter.allocate_tensors()
     times = []
     for _ in range(runs + 3):
         start = time.perf_counter()

@@ -23,6 +23,10 @@ from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import quantize, ranges
 
 METADATA = "cdnet_tf"
+# Names of the input and the output in the signature.
+INPUT, OUTPUT = "images", "embedding"
+# Variants that compute in integers throughout.
+INTEGER_VARIANTS = ("int8", "uint8", "int8_float_io")
 # What a whole-integer network may consist of; accelerators support little more.
 INTEGER_OPS = frozenset(
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D LOGISTIC MAX_POOL_2D "
@@ -37,7 +41,7 @@ class RefusedError(ValueError):
 
 def is_integer(variant: str) -> bool:
     """Whether a variant computes in integers throughout."""
-    return variant in ("int8", "uint8", "int8_float_io")
+    return variant in INTEGER_VARIANTS
 
 
 def described(content: bytes, name: str, variant: str, layout: str) -> bytes:
@@ -51,7 +55,7 @@ def described(content: bytes, name: str, variant: str, layout: str) -> bytes:
     parsed = _Graph(content)
     model, graph = parsed.model, parsed.graph
     source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-    source.name, target.name = b"images", b"embedding"
+    source.name, target.name = INPUT.encode(), OUTPUT.encode()
     model.signatureDefs = [_signature(graph)]
     record = _record(parsed, source, target, name, variant, layout)
     model.description = (
@@ -152,12 +156,9 @@ def _signature(graph):
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
     maps = []
-    for name, tensor in (
-        (b"images", graph.inputs[0]),
-        (b"embedding", graph.outputs[0]),
-    ):
+    for name, tensor in ((INPUT, graph.inputs[0]), (OUTPUT, graph.outputs[0])):
         entry = schema.TensorMapT()
-        entry.name, entry.tensorIndex = name, int(tensor)
+        entry.name, entry.tensorIndex = name.encode(), int(tensor)
         maps.append([entry])
     signature.inputs, signature.outputs = maps
     return signature
@@ -180,7 +181,7 @@ def _record(parsed, source, target, name, variant, layout) -> dict[str, Any]:
         "network": name,
         "variant": variant,
         "input": {
-            "name": "images",
+            "name": INPUT,
             "shape": shape,
             "layout": layout,
             "height": height,
@@ -193,7 +194,7 @@ def _record(parsed, source, target, name, variant, layout) -> dict[str, Any]:
             **_rounding(source),
         },
         "output": {
-            "name": "embedding",
+            "name": OUTPUT,
             "dimensions": int(target.shape[-1]),
             "dtype": dtype["o"],
             "l2_normalised": False,
@@ -217,7 +218,6 @@ def _rounding(tensor) -> dict[str, Any]:
 class _Graph:
     """The one graph of a file, by names instead of numbers."""
 
-    _OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
     _TYPES = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
 
     def __init__(self, content: bytes) -> None:
@@ -226,9 +226,7 @@ class _Graph:
         self.operators = self.graph.operators
 
     def op_name(self, op) -> str:
-        code = self.model.operatorCodes[op.opcodeIndex]
-        # Codes above 126 stand in the second field alone.
-        return self._OPS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        return ranges.op_name(self.model.operatorCodes[op.opcodeIndex])
 
     def type_name(self, tensor: int) -> str:
         return self._TYPES[self.graph.tensors[tensor].type]

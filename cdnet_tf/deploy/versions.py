@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from cdnet_tf import atomic_files
+
 # Where the line for `docker run` in docs/serving.md mounts the folder of the models.
 _MOUNT = "/models"
 _HEADER = "# For tensorflow_model_server --model_config_file; see docs/serving.md.\n"
@@ -94,9 +96,7 @@ def set_label(config: str | os.PathLike, name: str, version: int, label: str) ->
         versions[:] = sorted({*versions, version})
     label = label or ("canary" if model.version_labels else "stable")
     model.version_labels[label] = version
-    partial = config.with_name(f".{config.name}.part")
-    partial.write_text(_HEADER + text_format.MessageToString(servers), "utf-8")
-    partial.replace(config)
+    atomic_files.write_text(config, _HEADER + text_format.MessageToString(servers))
 
 
 def read_config(config: str | os.PathLike) -> model_server_config_pb2.ModelServerConfig:

@@ -1,0 +1,139 @@
+"""Makes one TFLite file: converts, checks and judges it, and only then names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cdnet_tf import atomic_files
+from cdnet_tf.deploy import gate, tflite, tflite_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a file is to be.
+
+    Attributes:
+      variant: one of `tflite.VARIANTS`.
+      layout: of the input, one of `tflite.LAYOUTS`.
+      dynamic_batch: leave the batch size free, instead of 1.
+      keep_float: layers of an integer variant to leave in float.
+      marks: what else the name must tell: how the network was changed before.
+    """
+
+    variant: str
+    layout: str = "nhwc"
+    dynamic_batch: bool = False
+    keep_float: Sequence[str] = ()
+    marks: Sequence[str] = ()
+
+    def file_name(self, network: str) -> str:
+        """Returns a name that no other form of the network has."""
+        parts = [network, self.variant, *self.marks]
+        parts += ["selective"] if self.keep_float else []
+        parts += ["nchw"] if self.layout == "nchw" else []
+        parts += ["batch"] if self.dynamic_batch else []
+        return "_".join(parts) + ".tflite"
+
+
+def export(
+    network: tf.keras.Model,
+    form: Form,
+    directory: pathlib.Path,
+    *,
+    images: np.ndarray,
+    judge: gate.Gate,
+    max_map_drop: float,
+    keep_failed: bool = False,
+) -> dict:
+    """Writes a file that passes into a folder, and describes it either way.
+
+    A file of that name from an earlier export stays where the new one fails.
+
+    Args:
+      network: to convert; see `tflite.convert`.
+      form: what the file is to be.
+      directory: for the file.
+      images: (n, h, w, 3) uint8, for calibration.
+      judge: of the float network.
+      max_map_drop: points of mAP that the file may lose.
+      keep_failed: keep a file that fails, as NAME.failed.tflite.
+
+    Returns:
+      The file's row of the report, ready for JSON. `failure` says why it fails; None if
+      it passes.
+    """
+    name = form.file_name(network.name)
+    seconds: dict[str, float] = {}
+    content = tflite.convert(
+        network,
+        form.variant,
+        layout=form.layout,
+        dynamic_batch=form.dynamic_batch,
+        images=images,
+        keep_float=form.keep_float,
+        seconds=seconds,
+    )
+    row = {"file": name, "variant": form.variant, "layout": form.layout}
+    row |= {"seconds": seconds, "failure": None}
+    try:
+        row |= _examined(content, form, judge, seconds)
+        _check_drop(row["map_drop"], max_map_drop)
+    except tflite_file.RefusedError as error:
+        row["failure"] = str(error)
+        if not keep_failed:
+            return row
+        row["file"] = f"{pathlib.Path(name).stem}.failed.tflite"
+    with atomic_files.replacing(directory / row["file"]) as partial:
+        partial.write_bytes(content)
+    return row
+
+
+def _examined(
+    content: bytes, form: Form, judge: gate.Gate, seconds: dict[str, float]
+) -> dict:
+    """Returns what a converted file is and does.
+
+    Raises:
+      tflite_file.RefusedError: it is not what its variant promises.
+    """
+    start = time.perf_counter()
+    tflite_file.check(content, form.variant, form.layout, form.keep_float)
+    checked = time.perf_counter()
+    row = {
+        "batch": "dynamic" if form.dynamic_batch else "1",
+        "whole_integer": tflite_file.is_integer(form.variant) and not form.keep_float,
+        "kept_in_float": list(form.keep_float),
+        "bytes": len(content),
+        "macs": judge.macs(form.variant),
+        "ops": tflite_file.op_counts(content),
+        "latency_ms": 1e3 * tflite.latency(content),
+        "runtime": f"TensorFlow Lite {tf.__version__}, one thread",
+        "cpu": tflite.processor(),
+        **_judged(content, judge),
+        "float": judge.reference,
+    }
+    seconds.update(check=checked - start, gate=time.perf_counter() - checked)
+    return row
+
+
+def _judged(content: bytes, judge: gate.Gate) -> dict:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch, "judged.tflite")
+        path.write_bytes(content)
+        return judge.judge(path)
+
+
+def _check_drop(map_drop: float, max_map_drop: float) -> None:
+    if map_drop > max_map_drop:
+        raise tflite_file.RefusedError(
+            f"loses {map_drop:.2f} points of mAP, more than "
+            f"max_map_drop={max_map_drop:g}; try more --calibration_images, "
+            "--qat_epochs, or --debug_layers and --selective."
+        )

@@ -1,0 +1,123 @@
+"""Which measurements may stand beside an exported file, and what they name.
+
+A threshold holds for the embeddings of one file, of images that were not mirrored, and
+was chosen on one data set. Whatever is shipped therefore names the file by its
+checksum, the data set and the number of images; and only what was measured on the very
+file, or on the network that became the file unchanged, is shipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+# A threshold is a distance of such vectors, whatever length the file gives them.
+EMBEDDING = "the file's output, L2-normalised"
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Returns the checksum by which measurements name what they were made on.
+
+    That of a directory goes over the names and contents of its files, in order.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def conditions(
+    checksum: str,
+    dataset: str,
+    query_images: int,
+    gallery_images: int,
+    distractors: int | None = None,
+    subset: str | None = None,
+) -> dict[str, Any]:
+    """Returns what a measurement has to name, ready for JSON.
+
+    Args:
+      checksum: of the file whose embeddings were measured.
+      dataset: its name.
+      query_images, gallery_images: how many there were, distractors included.
+      distractors: gallery images of people that no query shows; None if not counted.
+      subset: which part of the data set was used, None for everything.
+    """
+    return {
+        "sha256": checksum,
+        "dataset": dataset,
+        "query_images": query_images,
+        "gallery_images": gallery_images,
+        "distractors": distractors,
+        "subset": subset,
+        "flip": False,
+        "embedding": EMBEDDING,
+    }
+
+
+def of_network(model: pathlib.Path) -> tuple[dict[str, Any], str]:
+    """Returns what evaluations measured of a network that is exported unchanged.
+
+    The evaluations are those that `cdnet_tf.evaluate` and the training write beside the
+    network's file. The first whose checksum is the network's, and which mirrored no
+    images, is taken.
+
+    Args:
+      model: the network's file.
+
+    Returns:
+      `scores`, `thresholds` and `measured` (see `conditions`), or nothing of them; and
+      a sentence that says where they come from, or why there are none.
+    """
+    checksum = sha256(model)
+    reasons = []
+    for path in (
+        model.parent / "evaluation" / "evaluation.json",
+        model.parent / "evaluation.json",
+    ):
+        if not path.exists():
+            continue
+        record = json.loads(path.read_text("utf-8"))
+        reason = _misfit(record, checksum)
+        if not reason:
+            return _shipped(record, checksum), f"from {path}"
+        reasons.append(f"{path} {reason}")
+    why = "; ".join(reasons) or f"no evaluation.json stands beside {model}"
+    return {}, (
+        f"none, because {why}. To ship them, run `python -m cdnet_tf.evaluate "
+        f"--model={model}` without --flip, then export again."
+    )
+
+
+def _misfit(record: dict[str, Any], checksum: str) -> str:
+    """Why an evaluation does not describe a file; empty where it does."""
+    measured = record.get("model", {}).get("sha256")
+    if measured is None:
+        return "does not say which file it measured"
+    if measured != checksum:
+        return "measured another file"
+    if record.get("flip") is not False:
+        return "added the mirrored images (--flip), which an exported file does not"
+    if "thresholds" not in record:
+        return "holds no thresholds"
+    return ""
+
+
+def _shipped(record: dict[str, Any], checksum: str) -> dict[str, Any]:
+    provenance = record["provenance"]
+    data, held_out = provenance["dataset"], provenance["flags"]["holdout_identities"]
+    query, gallery = (data["counts"][split]["images"] for split in ("query", "gallery"))
+    subset = f"{held_out} people held out of its training split" if held_out else None
+    measured = conditions(checksum, data["name"], query, gallery, subset=subset)
+    return {
+        "scores": record["scores"],
+        "thresholds": record["thresholds"],
+        "measured": measured,
+    }

@@ -1,0 +1,326 @@
+"""Exports a network as TFLite files, and lets none pass that retrieves worse.
+
+python -m cdnet_tf.export_tflite --model=RUN/model.keras --data_dir=... --output_dir=...
+
+Every file is run on query and gallery through the interpreter before it gets its name.
+export_report.json and README.txt stand beside the files. docs/export.md says more.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+# Before TensorFlow is imported, which shared_flags quiets.
+from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+
+from cdnet_tf.data import datasets, image_files, pipeline, preprocess
+from cdnet_tf.deploy import (
+    embedders,
+    export_report,
+    exporting,
+    gate,
+    quantize,
+    quantized_training,
+    rewrite,
+    tflite,
+    tflite_file,
+)
+
+_MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the files.")
+_VARIANTS = flags.DEFINE_list(
+    "variants",
+    list(tflite.VARIANTS),
+    f"Kinds of file to make, some of {', '.join(tflite.VARIANTS)}.",
+)
+_LAYOUT = flags.DEFINE_enum("layout", "nhwc", tflite.LAYOUTS, "Layout of the input.")
+_BATCH = flags.DEFINE_enum(
+    "batch", "1", ["1", "dynamic"], "Images a run takes; `dynamic` leaves it free."
+)
+_CALIBRATION = flags.DEFINE_integer(
+    "calibration_images",
+    100,
+    "Images of the training split, drawn by --seed, that give integers their ranges.",
+    1,
+)
+_GATE_IMAGES = flags.DEFINE_integer(
+    "gate_images",
+    0,
+    "Judge on about so many query and gallery images, of whole identities drawn by "
+    "--seed; 0 for all.",
+    0,
+)
+_MAX_MAP_DROP = flags.DEFINE_float(
+    "max_map_drop", 1.0, "Points of mAP that a file may lose to the float network."
+)
+_KEEP_FAILED = flags.DEFINE_boolean(
+    "keep_failed", False, "Keep files that fail, as NAME.failed.tflite."
+)
+_DEBUG_LAYERS = flags.DEFINE_boolean(
+    "debug_layers", False, "List the layers that int8 hurts most, and export nothing."
+)
+_SELECTIVE = flags.DEFINE_list(
+    "selective",
+    [],
+    "Layers that integer files keep in float, by the names that --debug_layers prints, "
+    "or the beginning of several up to a slash. Such files are not whole-integer.",
+)
+_QAT_EPOCHS = flags.DEFINE_integer(
+    "qat_epochs", 0, "Epochs of quantisation-aware training, for integer files.", 0
+)
+_QAT_LR = flags.DEFINE_float(
+    "qat_lr", 1e-4, "Learning rate of --qat_epochs (Adam) at the start."
+)
+_REWRITE = flags.DEFINE_list(
+    "rewrite",
+    [],
+    "Faster forms of the same function: `pool`, `shortcut` or both; docs/inference.md.",
+)
+_REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
+_WORST = 20  # layers listed
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    _check_flags()
+    logging.set_verbosity(logging.WARNING)  # The converter announces itself each time.
+    shared_flags.set_threads()
+    seed = shared_flags.SEED.value
+    tf.keras.utils.set_random_seed(seed)
+    network = embedders.load_network(_MODEL.value)
+    data = shared_flags.read_data()
+    calibration = _calibration(network, data.train, _CALIBRATION.value, seed)
+    if _DEBUG_LAYERS.value:
+        print(_worst(network, calibration))
+        return 0
+    settings = _settings(data)
+    directory = pathlib.Path(_OUTPUT_DIR.value)
+    directory.mkdir(parents=True, exist_ok=True)
+    judge = _gate(network, data)
+    rows: list[dict] = []
+    try:
+        for source, form in _planned(network, data, calibration):
+            row = exporting.export(
+                source,
+                form,
+                directory,
+                images=calibration,
+                judge=judge,
+                max_map_drop=_MAX_MAP_DROP.value,
+                keep_failed=_KEEP_FAILED.value,
+            )
+            rows.append(row)
+            print(_progress(row), flush=True)
+    finally:
+        # Also of an export that breaks off: files are not left without their row.
+        for left_out in export_report.write(directory, rows, settings):
+            print(left_out, file=sys.stderr)
+    print(f"\n{export_report.table(rows, judge.reference)}\n\n{_end(directory, rows)}")
+    return int(any(row["failure"] for row in rows))
+
+
+def _check_flags() -> None:
+    unknown = sorted(set(_VARIANTS.value) - set(tflite.VARIANTS))
+    if unknown or not _VARIANTS.value:
+        raise app.UsageError(
+            f"--variants={','.join(unknown)}: use some of {', '.join(tflite.VARIANTS)}."
+        )
+    if _SELECTIVE.value and _QAT_EPOCHS.value:
+        raise app.UsageError(
+            "--selective keeps layers in float, --qat_epochs trains all of them for "
+            "integers; use one of the two."
+        )
+    unknown = sorted(set(_REWRITE.value) - _REWRITES)
+    if unknown:
+        raise app.UsageError(f"--rewrite={','.join(unknown)}: use pool, shortcut.")
+    if _REWRITE.value and (_QAT_EPOCHS.value or _SELECTIVE.value):
+        raise app.UsageError(
+            "--rewrite gives layers other names and joins ranges; leave it out beside "
+            "--qat_epochs and --selective."
+        )
+    if not (_OUTPUT_DIR.value or _DEBUG_LAYERS.value):
+        raise app.UsageError("Name an --output_dir.")
+
+
+def _settings(data: datasets.ReidDataset) -> dict:
+    """What every row of the report says of this export."""
+    return {
+        "model": _MODEL.value,
+        "calibration_images": _CALIBRATION.value,
+        "gate_images": _GATE_IMAGES.value or "all",
+        "max_map_drop": _MAX_MAP_DROP.value,
+        "qat_epochs": _QAT_EPOCHS.value,
+        "qat_lr": _QAT_LR.value,
+        "rewrite": _REWRITE.value,
+        "provenance": run_directory.provenance(data),
+    }
+
+
+def _calibration(
+    network: tf.keras.Model, train: datasets.Images, count: int, seed: int
+) -> np.ndarray:
+    """Draws images of the training split, (n, h, w, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    drawn = sorted(rng.choice(len(train), min(count, len(train)), replace=False))
+    paths = [train.paths[i] for i in drawn]
+    height, width = network.input_shape[1:3]
+    return np.concatenate(list(image_files.ImageBatches(paths, height, width)))
+
+
+def _worst(network: tf.keras.Model, calibration: np.ndarray) -> str:
+    """The layers that int8 hurts most, a line each."""
+    made = tflite.converter(network, "int8")
+    images = tflite.fed(calibration, "int8", "nhwc")
+    lines = ["error (of the output's step)  operation           layer"]
+    for each in quantize.worst_layers(made, images)[:_WORST]:
+        lines.append(f"{each.error:>28.2f}  {each.op:<18}  {each.layer}")
+    return "\n".join(lines)
+
+
+def _gate(network: tf.keras.Model, data: datasets.ReidDataset) -> gate.Gate:
+    """The judge of the files, by the data that the flags name."""
+    count, seed = _GATE_IMAGES.value, shared_flags.SEED.value
+    part = None
+    if shared_flags.HOLDOUT_IDENTITIES.value:
+        part = f"{shared_flags.HOLDOUT_IDENTITIES.value} people held out of training"
+    if count:
+        drawn = f"whole people drawn by seed {seed} for {count} images, no distractors"
+        part = f"{part}, {drawn}" if part else drawn
+    splits = subset(data, count, seed)
+    images = sum(map(len, splits))
+    print(f"Judging on {images:,} images of {shared_flags.DATASET.value}.", flush=True)
+    batches = _decoded_once(splits, *network.input_shape[1:3])
+    query, gallery = map(gate.Split, splits, batches)
+    return gate.Gate(network, query, gallery, shared_flags.DATASET.value, part)
+
+
+def subset(
+    data: datasets.ReidDataset, count: int, seed: int
+) -> tuple[datasets.Images, datasets.Images]:
+    """(query, gallery) of whole identities, drawn until there are `count` images.
+
+    Distractors stay out, so the scores are higher than on everything, for the float
+    network and for the files alike.
+
+    Args:
+      data: the data set.
+      count: images, 0 for everything.
+      seed: of the draw.
+    """
+    if not count:
+        return data.query, data.gallery
+    identities = np.unique(data.query.identities)
+    both = np.concatenate([data.query.identities, data.gallery.identities])
+    order = np.random.default_rng(seed).permutation(identities)
+    sizes = np.cumsum([(both == identity).sum() for identity in order])
+    kept = order[: np.searchsorted(sizes, count) + 1]
+    return _only(data.query, kept), _only(data.gallery, kept)
+
+
+def _only(images: datasets.Images, identities: np.ndarray) -> datasets.Images:
+    kept = np.flatnonzero(np.isin(images.identities, identities))
+    return datasets.Images(
+        tuple(images.paths[i] for i in kept),
+        images.identities[kept],
+        images.cameras[kept],
+    )
+
+
+def _decoded_once(
+    splits: Sequence[datasets.Images], height: int, width: int
+) -> list[image_files.ImageBatches]:
+    """The images of some splits, kept in memory as far as --cache_mb or a quarter goes.
+
+    The splits share that memory by their size, so all of them fit or none does.
+    """
+    megabytes = shared_flags.CACHE_MB.value
+    if megabytes is None:
+        available = image_files.available_memory() // 4
+    else:
+        available = megabytes * 2**20
+    images = sum(map(len, splits))
+    return [
+        image_files.ImageBatches(
+            each.paths, height, width, cache_bytes=available * len(each) // images
+        )
+        for each in splits
+    ]
+
+
+def _planned(
+    network: tf.keras.Model, data: datasets.ReidDataset, calibration: np.ndarray
+) -> Iterator[tuple[tf.keras.Model, exporting.Form]]:
+    """Yields what to convert, and into what form, for each of --variants."""
+    trains = bool(_QAT_EPOCHS.value)
+    plain = rewrite.rewrite(network, _REWRITE.value) if _REWRITE.value else network
+    trained = _trained(network, data, calibration) if trains else network
+    for variant in _VARIANTS.value:
+        integer = tflite_file.is_integer(variant)
+        marks = ["fast"] if _REWRITE.value else ["qat"] if trains and integer else []
+        form = exporting.Form(
+            variant,
+            _LAYOUT.value,
+            _BATCH.value == "dynamic",
+            keep_float=_SELECTIVE.value if integer else (),
+            marks=marks,
+        )
+        yield (trained if trains and integer else plain), form
+
+
+def _trained(
+    network: tf.keras.Model, data: datasets.ReidDataset, calibration: np.ndarray
+) -> tf.keras.Model:
+    """A copy of the network after --qat_epochs of quantisation-aware training."""
+    student = quantize.trainable(network, preprocess.normalise(calibration).numpy())
+    height, width = network.input_shape[1:3]
+    epochs = _QAT_EPOCHS.value
+    options = shared_flags.batch_options(0)
+    options |= {"epochs": epochs, "height": height, "width": width}
+    batches = pipeline.train_batches(data.train, **options)
+
+    def report(epoch: int, error: float) -> None:
+        print(
+            f"Quantisation-aware training, epoch {epoch} of {epochs}: error "
+            f"{error:.5f}",
+            flush=True,
+        )
+
+    quantized_training.train(
+        student,
+        network,
+        batches.dataset.map(lambda images, labels: images),
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=epochs,
+        learning_rate=_QAT_LR.value,
+        after_epoch=report,
+    )
+    return student
+
+
+def _progress(row: Mapping) -> str:
+    verdict = "FAILS" if row["failure"] else "passes"
+    return f"{row['file']}: {verdict}, {sum(row['seconds'].values()):.1f} s"
+
+
+def _end(directory: pathlib.Path, rows: Sequence[Mapping]) -> str:
+    """Where the results are, and what to do next."""
+    good = [row["file"] for row in rows if not row["failure"]]
+    lines = [
+        f"{len(good)} of {len(rows)} files passed. Files and report: {directory}",
+        f"How programs run them, and when two images show the same person: "
+        f"{directory / export_report.README}",
+    ]
+    if good:
+        lines.append(next_steps.after_export(directory / good[-1]))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("model")
+    app.run(main)

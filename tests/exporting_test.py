@@ -1,0 +1,87 @@
+"""One file: its name, what becomes of it when it passes and when it fails."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cdnet_tf.deploy import exporting, tflite_file
+from cdnet_tf.deploy.exporting import Form
+
+
+@pytest.mark.parametrize(
+    "form, name",
+    [
+        (Form("int8"), "cdnet_int8.tflite"),
+        (Form("float32", dynamic_batch=True), "cdnet_float32_batch.tflite"),
+        (Form("int8", marks=["fast"]), "cdnet_int8_fast.tflite"),
+        (
+            Form("int8", "nchw", True, keep_float=["stem"]),
+            "cdnet_int8_selective_nchw_batch.tflite",
+        ),
+    ],
+)
+def test_a_name_tells_the_form(form, name):
+    assert form.file_name("cdnet") == name
+
+
+class _Judge:
+    """A judge with a verdict of its own."""
+
+    reference = {"mean_ap": 0.5}
+
+    def __init__(self, map_drop):
+        self.map_drop, self.judged = map_drop, b""
+
+    def judge(self, path):
+        self.judged = path.read_bytes()
+        return {"map_drop": self.map_drop}
+
+    def macs(self, variant):
+        return 7
+
+
+@pytest.fixture(scope="module")
+def network():
+    images = tf.keras.Input((8, 8, 3))
+    pooled = tf.keras.layers.GlobalAveragePooling2D()(images)
+    return tf.keras.Model(images, pooled, name="colour")
+
+
+def _export(network, folder, judge, **options):
+    return exporting.export(
+        network,
+        Form("float32"),
+        folder,
+        images=np.zeros((1, 8, 8, 3), np.uint8),
+        judge=judge,
+        max_map_drop=1.0,
+        **options,
+    )
+
+
+def test_a_file_that_passes_is_the_one_that_was_judged(network, tmp_path):
+    judge = _Judge(1.0)
+    row = _export(network, tmp_path, judge)
+    assert row["failure"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["colour_float32.tflite"]
+    assert (tmp_path / row["file"]).read_bytes() == judge.judged
+    assert row["bytes"] == len(judge.judged) and row["macs"] == 7
+    assert set(row["seconds"]) == {"convert", "check", "gate"}
+
+
+def test_a_file_that_fails_destroys_nothing(network, tmp_path):
+    (tmp_path / "colour_float32.tflite").write_bytes(b"earlier")
+    row = _export(network, tmp_path, _Judge(1.5))
+    assert row["failure"].startswith("loses 1.50 points of mAP, more than max_map_dr")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]
+
+
+def test_a_file_that_fails_may_be_kept(network, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise tflite_file.RefusedError("no")
+
+    monkeypatch.setattr(tflite_file, "check", refuse)
+    row = _export(network, tmp_path, _Judge(0.0), keep_failed=True)
+    assert row["failure"] == "no" and "map_drop" not in row
+    assert row["file"] == "colour_float32.failed.tflite"
+    assert [path.name for path in tmp_path.iterdir()] == [row["file"]]
