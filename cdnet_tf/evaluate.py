@@ -6,7 +6,6 @@ python -m cdnet_tf.evaluate --check_data --data_dir=DIR
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ from absl import app, flags
 
 from cdnet_tf import atomic_files, recipes
 from cdnet_tf.data import datasets, doctor, image_files
-from cdnet_tf.deploy import embedders
+from cdnet_tf.deploy import embedders, measurements
 from cdnet_tf.retrieval import pictures, ranking, report
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
@@ -191,7 +190,7 @@ def _describe(embedder: embedders.Embedder) -> dict:
     """What was evaluated, for the record."""
     return {
         "path": str(embedder.path),
-        "sha256": _sha256(embedder.path),
+        "sha256": measurements.sha256(embedder.path),
         "kind": embedder.kind,
         "runtime": f"TensorFlow {tf.__version__}",
         "height": embedder.height,
@@ -199,17 +198,6 @@ def _describe(embedder: embedders.Embedder) -> dict:
         "dimensions": embedder.dimensions,
         "takes_pixels": embedder.pixels,
     }
-
-
-def _sha256(path: pathlib.Path) -> str:
-    """Of a file; of a directory, over the names and contents of its files in order."""
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = hashlib.sha256()
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

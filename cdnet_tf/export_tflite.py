@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
+from cdnet_tf import recipes
 from cdnet_tf.data import datasets, image_files, pipeline, preprocess
 from cdnet_tf.deploy import (
     embedders,
@@ -323,4 +324,4 @@ def _end(directory: pathlib.Path, rows: Sequence[Mapping]) -> str:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("model")
-    app.run(main)
+    app.run(main, flags_parser=recipes.parse)

@@ -70,7 +70,7 @@ def _evaluate(model: pathlib.Path) -> str:
 
 def _export(model: pathlib.Path) -> str:
     files = [f"--model={model}", f"--output_dir={model.parent / 'tflite'}"]
-    command = ["python", "tools/export_tflite.py", *files, *_repeated(_DATA)]
+    command = ["python", "-m", "cdnet_tf.export_tflite", *files, *_repeated(_DATA)]
     return _text("To export it for phones and cameras", command)
 
 

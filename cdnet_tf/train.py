@@ -19,6 +19,7 @@ from absl import app, flags
 
 from cdnet_tf import atomic_files, recipes
 from cdnet_tf.data import classification, classification_pipeline, pipeline
+from cdnet_tf.deploy import measurements
 from cdnet_tf.learn import (
     callbacks,
     distributed,
@@ -209,6 +210,8 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
         table = report.table(found)
     record = {
         **found,
+        "flip": False,
+        "model": {"sha256": measurements.sha256(run_dir / "model.keras")},
         "parameters": counting.parameters(network),
         "macs": counting.macs(network),
         "provenance": run_directory.begun_with(run_dir, data),

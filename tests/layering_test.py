@@ -88,7 +88,11 @@ _LAYERS = (
     ("cdnet_tf/deploy/versions.py", (), "protobuf tensorflow_serving_api"),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
-    ("tools/export_tflite.py", ("cdnet_tf/export_tflite.py",), "absl_py"),
+    (
+        "tools/export_tflite.py",
+        ("cdnet_tf/export_tflite.py", "cdnet_tf/recipes.py"),
+        "absl_py",
+    ),
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",

@@ -92,11 +92,14 @@ def test_evaluation_and_export_name_the_model_and_the_data(after):
     data = ["--dataset=pedestrians", "--train_identities=20"]
     evaluate, export = (shlex.split(line) for line in lines[1::2])
     assert evaluate == ["python", "-m", "cdnet_tf.evaluate", model, *data]
-    assert export[2:] == [model, "--output_dir=runs/a/tflite", *data]
-    assert (_ROOT / export[1]).exists()
+    assert export[:3] == ["python", "-m", "cdnet_tf.export_tflite"]
+    assert export[3:] == [model, "--output_dir=runs/a/tflite", *data]
     model = pathlib.Path("runs/a/model.keras")
     assert next_steps.after_evaluation(model) == "\n".join(lines[2:])
-    assert not next_steps.after_evaluation(model.with_suffix(".tflite"))
+    file = model.with_suffix(".tflite")
+    assert not next_steps.after_evaluation(file)
+    command = shlex.split(next_steps.after_export(file).splitlines()[1])
+    assert command == ["python", "-m", "cdnet_tf.evaluate", f"--model={file}", *data]
 
 
 def test_data_that_are_sound_are_trained_on(after):

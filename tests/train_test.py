@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.data import datasets, pipeline
+from cdnet_tf.deploy import measurements
 from cdnet_tf.learn import training_log
 from cdnet_tf.nn import counting, genotype
 from cdnet_tf.pedestrians import writer
@@ -133,6 +134,9 @@ def test_model_is_evaluated_as_it_was_saved(outputs, folder):
     assert record["macs"] == counting.macs(network)
     assert record["thresholds"]["rates"] == [0.01, 0.001]
     assert record["provenance"]["flags"]["genotype"].endswith("shallow.json")
+    # So that an export of this file may ship the thresholds.
+    shipped, _ = measurements.of_network(folder / "whole/model.keras")
+    assert shipped["thresholds"] == record["thresholds"]
     assert f"{expected.rank1:>9.1%}" in outputs["whole"]
 
 
@@ -164,6 +168,8 @@ def test_run_killed_before_its_results_writes_them_at_once(outputs, folder):
         json.loads((folder / "whole" / name).read_text())
         for name in ("first.json", "evaluation.json")
     )
+    # A network's file holds the time at which it was written.
+    assert first.pop("model") != late.pop("model")
     assert first == late
 
 

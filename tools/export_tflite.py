@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from absl import app, flags
 
-from cdnet_tf import export_tflite
+from cdnet_tf import export_tflite, recipes
 
 # So that --help lists them.
 flags.adopt_module_key_flags(export_tflite)
@@ -19,4 +19,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("model")
-    app.run(main)
+    app.run(main, flags_parser=recipes.parse)
