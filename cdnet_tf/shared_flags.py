@@ -198,16 +198,16 @@ def register_epochs(name: str) -> None:
 
 
 def epochs_or_shares(
-    texts: list[str] | None, paper: tuple[int, ...], whole: int
+    texts: list[str] | None, recipe: tuple[int, ...], whole: int
 ) -> list[int]:
-    """Milestones as a flag names them, or else the paper's at the same shares.
+    """Milestones as a flag names them, or else the recipe's at the same shares.
 
     Args:
       texts: of the flag, None where it is left out.
-      paper: the paper's milestones, of `whole` epochs.
+      recipe: milestones of the authors' code, for `whole` epochs.
     """
     if texts is None:
-        return schedules.at_same_shares(paper, whole, EPOCHS.value)
+        return schedules.at_same_shares(recipe, whole, EPOCHS.value)
     return [int(each) for each in texts]
 
 
