@@ -32,6 +32,7 @@ from cdnet_tf.deploy import (
     tflite_file,
 )
 
+flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the files.")
 _VARIANTS = flags.DEFINE_list(

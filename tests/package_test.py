@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import json
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -109,6 +111,19 @@ def test_every_folder_of_the_package_is_installed():
     folders = (init.parent for init in (_ROOT / "cdnet_tf").rglob("__init__.py"))
     names = {".".join(folder.relative_to(_ROOT).parts) for folder in folders}
     assert set(_setup()["options"]["packages"].split()) == names | {"cdnet_tf.flags"}
+
+
+def test_every_console_command_runs_a_program(monkeypatch):
+    ran = []
+    monkeypatch.setattr(runpy, "run_module", lambda module, **_: ran.append(module))
+    lines = _setup()["options.entry_points"]["console_scripts"].split("\n")
+    for line in filter(None, lines):
+        module, _, function = line.partition(" = ")[2].partition(":")
+        getattr(importlib.import_module(module), function)()
+    assert len(set(ran)) == 5
+    for module in ran:
+        program = (_ROOT / (module.replace(".", "/") + ".py")).read_text("utf-8")
+        assert "app.run(main, flags_parser=" in program
 
 
 def test_wheel_has_recipes_and_genotypes_and_no_tests(wheel):
