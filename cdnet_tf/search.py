@@ -13,7 +13,8 @@ from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 from absl import app, flags
 
 from cdnet_tf import atomic_files, recipes
-from cdnet_tf.data import pipeline
+from cdnet_tf.data import pipeline, preprocess
+from cdnet_tf.deploy import network_file
 from cdnet_tf.learn import (
     bilevel,
     callbacks,
@@ -208,9 +209,7 @@ def _write_results(search, network, data, run_dir: pathlib.Path) -> None:
     search_log.write_choices(run_dir / "choices.csv", counts, net.space)
     search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
     atomic_files.write_text(run_dir / "collapse.txt", report)
-    partial = run_dir / "derived.part.keras"
-    network.save(partial)
-    partial.replace(run_dir / "derived.keras")
+    network_file.save(network, run_dir / "derived.keras", preprocess.IMAGENET)
     text = found.to_json(
         space_searched=_SPACE.value,
         top_k=search.top_k,

@@ -18,8 +18,13 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf import atomic_files, recipes
-from cdnet_tf.data import classification, classification_pipeline, pipeline
-from cdnet_tf.deploy import measurements
+from cdnet_tf.data import (
+    classification,
+    classification_pipeline,
+    pipeline,
+    preprocess,
+)
+from cdnet_tf.deploy import measurements, network_file
 from cdnet_tf.learn import (
     callbacks,
     distributed,
@@ -147,6 +152,13 @@ def _batches(data: shared_flags.Data, first_epoch: int, share) -> pipeline.Batch
     return pipeline.train_batches(data.train, **options)
 
 
+def _normalisation(data: shared_flags.Data) -> preprocess.Normalisation:
+    """What the batches of a data set are normalised by."""
+    if isinstance(data, classification.ClassificationDataset):
+        return classification_pipeline.normalisation(data)
+    return preprocess.IMAGENET
+
+
 def _model(batches: pipeline.Batches) -> training.ReidTraining:
     options = {
         "stem": _STEM.value,
@@ -195,10 +207,9 @@ def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining
 def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) -> None:
     """Writes networks, curves and, last, evaluation.json."""
     network = model.embedder()
-    for name, part in (("model", network), ("heads", model.heads())):
-        partial = run_dir / f"{name}.part.keras"
-        part.save(partial)
-        partial.replace(run_dir / f"{name}.keras")
+    network_file.save(network, run_dir / "model.keras", _normalisation(data))
+    with atomic_files.replacing(run_dir / "heads.keras") as partial:
+        model.heads().save(partial)
     rows = training_log.read_history(run_dir / "history.csv")
     training_log.plot_history(run_dir / "curves.png", rows)
     if isinstance(data, classification.ClassificationDataset):

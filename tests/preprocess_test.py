@@ -49,3 +49,6 @@ def test_normalise_against_numpy(dtype):
     expected = (images / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     np.testing.assert_allclose(normalised, expected, atol=1e-5)
     assert normalised.dtype == np.float32
+    of_cifar = preprocess.normalise(images, preprocess.CIFAR).numpy()
+    expected = (images - [129.3, 124.1, 112.4]) / [68.2, 65.4, 70.4]
+    np.testing.assert_allclose(of_cifar, expected, atol=1e-5)

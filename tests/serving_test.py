@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from cdnet_tf.data import image_files, pipeline
+from cdnet_tf.data import image_files, pipeline, preprocess
 from cdnet_tf.deploy import embedders, serving
 from cdnet_tf.nn import genotype, networks
 
@@ -113,6 +113,18 @@ def test_images_of_any_size_are_preprocessed_as_for_training(
     for path in files:
         decoded = np.asarray(Image.open(path), dtype)
         _assert_same_pixels(_ask(pixels, signature, decoded[np.newaxis]), [path])
+
+
+def test_another_normalisation_is_in_the_graph(files, tmp_path):
+    images = tf.keras.Input((*_SIZE, 3))
+    network = tf.keras.Model(images, tf.keras.layers.Flatten()(images))
+    serving.export(network, tmp_path / "1", normalisation=preprocess.CIFAR)
+    served = tf.saved_model.load(str(tmp_path / "1"))
+    (pixels,) = image_files.ImageBatches(files, *_SIZE)
+    expected = (pixels - [129.3, 124.1, 112.4]) / [68.2, 65.4, 70.4]
+    expected = _unit(expected.reshape(len(files), -1))
+    found = _ask(served, "from_jpeg", _bytes(files))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_files_may_be_png(pixels, files, tmp_path):

@@ -109,6 +109,30 @@ def test_uint8_is_as_good_at_the_border(files, judged, tmp_path):
     assert tiny.cosines(found["int8"], found["uint8"]).min() > 0.99
 
 
+@pytest.mark.parametrize("variant, least", [("float32", 0.99999), ("uint8", 0.98)])
+def test_another_normalisation_is_kept(tmp_path, variant, least):
+    network, cifar = tiny.network(shallow=True), preprocess.CIFAR
+    content = tflite.convert(
+        network, variant, images=tiny.images(12), normalisation=cifar
+    )
+    path = tmp_path / "file.tflite"
+    path.write_bytes(content)
+    images = tiny.images(8, seed=1)
+    found = embedders.open_model(path).embed(images)
+    wanted, others = (
+        network(preprocess.normalise(images, each), training=False).numpy()
+        for each in (cifar, preprocess.IMAGENET)
+    )
+    assert tiny.cosines(found, wanted).min() > least
+    assert tiny.cosines(found, wanted).mean() > tiny.cosines(found, others).mean()
+    said = tflite_file.describe(content)["input"]
+    if variant == "uint8":
+        assert said["mean"] is said["std"] is None
+    else:
+        np.testing.assert_allclose(said["mean"], [129.3, 124.1, 112.4])
+        np.testing.assert_allclose(said["std"], [68.2, 65.4, 70.4])
+
+
 @pytest.mark.parametrize("variant", tflite.VARIANTS)
 def test_what_is_written_is_accepted(files, variant):
     tflite_file.check(files[variant], variant, KINDS[variant][0])

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cdnet_tf.data import datasets, pipeline
-from cdnet_tf.deploy import measurements
+from cdnet_tf.data import datasets, pipeline, preprocess
+from cdnet_tf.deploy import embedders, measurements, network_file
 from cdnet_tf.learn import training_log
 from cdnet_tf.nn import counting, genotype
 from cdnet_tf.pedestrians import writer
@@ -191,6 +191,21 @@ def test_start_from_another_run_with_another_neck(outputs, folder):
 def test_schedules(outputs, folder, case, rates):
     rows = training_log.read_history(folder / case / "history.csv")
     assert [row["learning_rate"] for row in rows] == pytest.approx(rates)
+
+
+def test_a_network_is_embedded_with_the_normalisation_that_it_was_trained_with(
+    outputs, folder
+):
+    path = folder / "cifar" / "model.keras"
+    assert network_file.normalisation(path) == preprocess.CIFAR
+    assert network_file.normalisation(folder / "whole/model.keras") == (
+        preprocess.IMAGENET
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    network = tf.keras.models.load_model(path, compile=False)
+    values = (images - [129.3, 124.1, 112.4]) / [68.2, 65.4, 70.4]
+    found = embedders.open_model(path).embed(images)
+    np.testing.assert_allclose(found, network(values).numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_classes(outputs, folder):

@@ -15,7 +15,13 @@ from cdnet_tf import shared_flags  # isort: skip  # noqa: F401  (quiets TensorFl
 import tensorflow as tf
 from absl import app, flags, logging
 
-from cdnet_tf.deploy import embedders, measurements, serving, versions
+from cdnet_tf.deploy import (
+    embedders,
+    measurements,
+    network_file,
+    serving,
+    versions,
+)
 
 _MODEL = flags.DEFINE_string("model", None, "A training run's model.keras.")
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -53,6 +59,7 @@ def main(argv: list[str]) -> None:
             name=name,
             warmup_batches=_WARMUP_BATCHES.value,
             record=measured,
+            normalisation=network_file.normalisation(source),
         )
     versions.set_label(config, name, int(target.name), _LABEL.value)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())

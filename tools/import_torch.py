@@ -17,8 +17,7 @@ from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 from absl import app, flags
 
-from cdnet_tf import atomic_files
-from cdnet_tf.deploy import torch_weights
+from cdnet_tf.deploy import network_file, torch_weights
 from cdnet_tf.nn import counting
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The authors' file, .pth.")
@@ -46,7 +45,8 @@ def main(argv: list[str]) -> None:
         model = torch_weights.restore(state, _NETWORK.value, _HEADS.value, size)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{_CHECKPOINT.value} was not imported: {error}")
-    _save(model, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    network_file.save(model, output, torch_weights.normalisation(state))
     print(f"{output}: {_NETWORK.value}, {counting.parameters(model):,} parameters")
 
 
@@ -108,12 +108,6 @@ def _find_state(checkpoint: Any, is_tensor) -> Mapping[str, Any]:
             "want by itself."
         )
     return held[found[0]]
-
-
-def _save(model, output: pathlib.Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.replacing(output) as partial:
-        model.save(partial)
 
 
 if __name__ == "__main__":

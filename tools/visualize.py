@@ -14,6 +14,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf.data import image_files, preprocess
+from cdnet_tf.deploy import network_file
 from cdnet_tf.retrieval import pictures
 
 _MODEL = flags.DEFINE_string("model", None, "A run's model.keras.", required=True)
@@ -39,10 +40,11 @@ def main(argv: list[str]) -> None:
         raise FileNotFoundError(f"{path} does not exist; pass a run's model.keras.")
     network = tf.keras.models.load_model(path, compile=False)
     chosen = _named_layers(network) if _LAYERS.value else _last_of_stages(network)
+    normalisation = network_file.normalisation(path)
     maps = tf.keras.Model(network.inputs, [layer.output for layer in chosen.values()])
     files = _IMAGES.value or shared_flags.read_data().query.paths[: _COUNT.value]
     rows = [
-        _row(maps, image)
+        _row(maps, image, normalisation)
         for batch in image_files.ImageBatches(files, *network.input_shape[1:3])
         for image in batch
     ]
@@ -50,9 +52,14 @@ def main(argv: list[str]) -> None:
     print(f"{_OUTPUT.value}: {len(rows)} images, {', '.join(chosen)}.")
 
 
-def _row(maps: tf.keras.Model, image: np.ndarray) -> list[np.ndarray]:
+def _row(
+    maps: tf.keras.Model,
+    image: np.ndarray,
+    normalisation: preprocess.Normalisation,
+) -> list[np.ndarray]:
     """The image, and its overlay with the activation map of each layer."""
-    features = maps(preprocess.normalise(image[np.newaxis]), training=False)
+    images = preprocess.normalise(image[np.newaxis], normalisation)
+    features = maps(images, training=False)
     return [
         image,
         *(

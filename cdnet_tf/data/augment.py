@@ -22,6 +22,7 @@ def augment_batch(
     pad: int | None = None,
     erasing: float = 0.5,
     share: tuple[int, int] = (0, 1),
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> tf.Tensor:
     """Flips, pads and crops, normalises and erases: the recipe of training images.
 
@@ -32,6 +33,7 @@ def augment_batch(
       erasing: probability of Random Erasing, 0..1.
       share: (i, n) if the images are the i-th of n equal parts of a batch; they then
         come out as they would in the whole one.
+      normalisation: the network's.
 
     Returns:
       float32 of the same shape, normalised as by `preprocess.normalise`.
@@ -39,7 +41,7 @@ def augment_batch(
     seeds = tf.random.experimental.stateless_split(seed, 2)
     pad = crop_padding(images.shape[1]) if pad is None else pad
     images = flip_and_crop(images, seeds[0], pad, share=share)
-    images = preprocess.normalise(images)
+    images = preprocess.normalise(images, normalisation)
     return random_erase(images, seeds[1], erasing, share=share)
 
 

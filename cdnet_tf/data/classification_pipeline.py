@@ -23,9 +23,6 @@ from cdnet_tf.data import (
     preprocess,
 )
 
-# Of 255; those of GDAS, which section 4.4 of the paper refers to ([4]).
-CIFAR_MEAN = (129.3, 124.1, 112.4)
-CIFAR_STD = (68.2, 65.4, 70.4)
 # Of an image's shorter side, in testing: 224 of 256.
 _CENTRE = 0.875
 
@@ -45,7 +42,7 @@ def train_batches(
     Every epoch is shuffled anew and leaves out the images that fill no batch, others
     each time. CIFAR-100: padded, cropped and mirrored, normalised by its own mean and
     deviation, and a square cut out (see `augment_cifar`). ImageNet: a random window,
-    resized, mirrored and normalised as by `preprocess.normalise`.
+    resized, mirrored and normalised by ImageNet's (see `normalisation`).
 
     Before the first epoch all image files, those for testing too, are tried once: that
     costs less than an epoch, and a run of weeks shall not end at its last file.
@@ -110,7 +107,8 @@ def test_batches(
     if isinstance(images, np.ndarray):
         for start in starts:
             part = slice(start, start + batch_size)
-            yield normalise_cifar(_fitted(images[part], height, width)), labels[part]
+            batch = _fitted(images[part], height, width)
+            yield preprocess.normalise(batch, preprocess.CIFAR), labels[part]
         return
     square = functools.partial(_central_square, height=height, width=width)
     # Files first: `zip` then asks them for more at the end, and they name the bad ones.
@@ -118,9 +116,12 @@ def test_batches(
         yield preprocess.normalise(batch), labels[start : start + batch_size]
 
 
-def normalise_cifar(images: tf.Tensor) -> tf.Tensor:
-    """Maps RGB from 0..255 to zero mean and unit deviation over CIFAR-100; float32."""
-    return (tf.cast(images, tf.float32) - CIFAR_MEAN) / CIFAR_STD
+def normalisation(
+    dataset: classification.ClassificationDataset,
+) -> preprocess.Normalisation:
+    """What a network that is trained on a data set's batches expects."""
+    in_memory = isinstance(dataset.train.images, np.ndarray)
+    return preprocess.CIFAR if in_memory else preprocess.IMAGENET
 
 
 def augment_cifar(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -138,7 +139,8 @@ def augment_cifar(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     seeds = tf.random.experimental.stateless_split(seed, 2)
     side = min(images.shape[1:3])
     images = augment.flip_and_crop(images, seeds[0], side // 8)
-    return augment.cutout(normalise_cifar(images), seeds[1], side // 2)
+    images = preprocess.normalise(images, preprocess.CIFAR)
+    return augment.cutout(images, seeds[1], side // 2)
 
 
 class _Stream:

@@ -108,19 +108,29 @@ def train_batches(
     cache_bytes: int | None = None,
     erasing: float = 0.5,
     share: tuple[int, int] = (0, 1),
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> Batches:
-    """Batches of the retraining, (images, labels); arguments as of `search_batches`."""
+    """Batches of the retraining, (images, labels).
+
+    Args as of `search_batches`, and:
+      normalisation: what the network expects.
+    """
     labels, raw = datasets.to_labels(images.identities)
     everything = np.arange(len(labels))
     shape = identities_per_batch, images_per_id
     stream = _Stream(everything, labels, *shape, seed, share=share)
     read = image_files.image_reader(images.paths, height, width, cache_bytes)
+    batch = functools.partial(
+        _batch,
+        stream=stream,
+        read=read,
+        pad=pad,
+        erasing=erasing,
+        normalisation=normalisation,
+    )
     dataset = tf.data.Dataset.range(
         first_epoch * stream.steps, epochs * stream.steps
-    ).map(
-        functools.partial(_batch, stream=stream, read=read, pad=pad, erasing=erasing),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    ).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), stream.steps, len(raw))
 
 
@@ -197,6 +207,7 @@ def _batch(
     read: Callable[[tf.Tensor], tf.Tensor],
     pad: int | None,
     erasing: float,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Assembles and augments the batch of a step, counted from the run's start."""
     indices, labels = tf.numpy_function(
@@ -206,7 +217,9 @@ def _batch(
     labels = tf.ensure_shape(labels, [stream.batch_size])
     seed = tf.constant(stream.seed, tf.int64)
     seed = tf.random.experimental.stateless_fold_in(seed, step)
-    images = augment.augment_batch(read(indices), seed, pad, erasing, stream.share)
+    images = augment.augment_batch(
+        read(indices), seed, pad, erasing, stream.share, normalisation
+    )
     return images, labels
 
 

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import tensorflow as tf
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalisation:
+    """What a network wants taken off each colour, and then divided by.
+
+    Attributes:
+      mean, std: of red, green and blue, on the scale 0..1.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def scale_and_shift(self) -> tuple[list[float], list[float]]:
+        """By channel: a pixel 0..255 times the scale, plus the shift, is normalised."""
+        scale = [1.0 / (255.0 * std) for std in self.std]
+        return scale, [-mean / std for mean, std in zip(self.mean, self.std)]
+
+
+# Of people and of ImageNet's classes.
+IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
+# Of CIFAR-100, of 255 those of GDAS, which section 4.4 of the paper refers to ([4]).
+CIFAR = Normalisation(
+    tuple(mean / 255 for mean in (129.3, 124.1, 112.4)),
+    tuple(std / 255 for std in (68.2, 65.4, 70.4)),
+)
 
 
 def decode(jpeg: tf.Tensor) -> tf.Tensor:
@@ -37,15 +66,15 @@ def decode_and_resize(jpeg: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return resize(decode(jpeg), height, width)
 
 
-def normalise(images: tf.Tensor) -> tf.Tensor:
-    """Maps RGB from 0..255 to zero mean and unit deviation over ImageNet.
+def normalise(images: tf.Tensor, normalisation: Normalisation = IMAGENET) -> tf.Tensor:
+    """Maps RGB from 0..255 to zero mean and unit deviation over a data set.
 
     Args:
       images: (..., 3) uint8, or float on the same 0..255 scale.
+      normalisation: the network's, see `network_file`.
 
     Returns:
       float32 (..., 3), about -2.2..2.7.
     """
-    scale = [1.0 / (255.0 * std) for std in IMAGENET_STD]
-    shift = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD)]
+    scale, shift = normalisation.scale_and_shift
     return tf.cast(images, tf.float32) * scale + shift

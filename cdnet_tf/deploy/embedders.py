@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import quiet
+from cdnet_tf.deploy import network_file, quiet, tflite_file
 
 _Run = Callable[[np.ndarray], np.ndarray]
 
@@ -80,9 +80,10 @@ def open_model(
 ) -> Embedder:
     """Opens `model.keras`, a SavedModel directory or a `.tflite` file.
 
-    A float or int8 input is taken to want ImageNet-normalised values. A uint8 input
-    wants pixels, and so does a SavedModel whose height and width are free: it resizes
-    and normalises by itself.
+    A float or int8 input gets values normalised as the file says, a .keras file in
+    `network_file` and a .tflite file in its metadata; a file that says nothing is taken
+    to want ImageNet's. A uint8 input wants pixels, and so does a SavedModel whose
+    height and width are free: it resizes and normalises by itself.
 
     Args:
       path: what to open.
@@ -137,6 +138,7 @@ def _open_keras(path: pathlib.Path, input_size) -> Embedder:
     model = load_network(path)
     source, dimensions = model.inputs[0], int(model.outputs[0].shape[1])
     given = _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
+    given = dataclasses.replace(given, normalisation=network_file.normalisation(path))
 
     @tf.function(input_signature=[tf.TensorSpec(source.shape, source.dtype)])
     def call(images):
@@ -192,6 +194,8 @@ def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Embedder:
     source = _one(path, "input", interpreter.get_input_details())
     target = _one(path, "output", interpreter.get_output_details())
     given = _Input.of(path, source["shape_signature"], source["dtype"])
+    said = tflite_file.normalisation(path.read_bytes())
+    given = dataclasses.replace(given, normalisation=said or preprocess.IMAGENET)
     dimensions = _dimensions(path, target["shape_signature"])
     quantise, dequantise = _quantiser(path, source), _dequantiser(path, target)
     allocated = None
@@ -251,6 +255,7 @@ class _Input:
       channels_first: (b, 3, h, w).
       dtype: of the values.
       pixels: 0..255, not normalised.
+      normalisation: of the values, where they are no pixels.
     """
 
     path: pathlib.Path
@@ -259,6 +264,7 @@ class _Input:
     channels_first: bool
     dtype: Any
     pixels: bool
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET
 
     @classmethod
     def of(cls, path: pathlib.Path, shape: Sequence[int | None], dtype) -> _Input:
@@ -282,7 +288,9 @@ class _Input:
         """Wraps `run`, which takes what the file takes, to take (n, h, w, 3) uint8."""
 
         def whole(images: np.ndarray) -> np.ndarray:
-            values = images if self.pixels else preprocess.normalise(images).numpy()
+            values = images
+            if not self.pixels:
+                values = preprocess.normalise(images, self.normalisation).numpy()
             values = quantise(values).astype(self.dtype)
             if self.channels_first:
                 values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))

@@ -40,6 +40,7 @@ def export(
     name: str = "cdnet",
     warmup_batches: Iterable[int] = (1,),
     record: dict[str, Any] | None = None,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> None:
     """Writes a network with signatures, warm-up requests and a record of its size.
 
@@ -50,13 +51,15 @@ def export(
       warmup_batches: images in the warm-up requests, one of each size a signature.
       record: more for `assets.extra/model.json`, which holds height, width,
         dimensions and the network's name.
+      normalisation: what the network expects, see `network_file`; the signatures take
+        pixels and do it.
 
     Raises:
       ValueError: the network is not of one image input and one embedding output.
     """
     directory = pathlib.Path(directory)
     height, width, dimensions = _shapes(network)
-    server = _Server(network, height, width)
+    server = _Server(network, height, width, normalisation)
     tf.saved_model.save(server, str(directory), signatures=server.signatures())
     (directory / WARMUP).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(directory / WARMUP)) as warmup:
@@ -70,8 +73,15 @@ def export(
 class _Server(tf.Module):
     """The signatures. Holds weights, not Keras layers, which would be saved as well."""
 
-    def __init__(self, network: tf.keras.Model, height: int, width: int):
+    def __init__(
+        self,
+        network: tf.keras.Model,
+        height: int,
+        width: int,
+        normalisation: preprocess.Normalisation,
+    ):
         super().__init__()
+        self._normalisation = normalisation
         self._weights = network.variables
         self._size = height, width
         images = tf.TensorSpec([None, height, width, 3], tf.float32)
@@ -104,7 +114,9 @@ class _Server(tf.Module):
         # Some kernel would fail on no images too, but not say why.
         some = tf.debugging.Assert(tf.shape(images)[0] > 0, ["the batch is empty"])
         with tf.control_dependencies([some]):
-            embeddings = self._network(preprocess.normalise(images))
+            embeddings = self._network(
+                preprocess.normalise(images, self._normalisation)
+            )
         return {"embeddings": tf.math.l2_normalize(embeddings, axis=1)}
 
 

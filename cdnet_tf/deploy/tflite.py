@@ -34,6 +34,7 @@ def convert(
     images: np.ndarray | None = None,
     keep_float: Sequence[str] = (),
     seconds: dict[str, float] | None = None,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> bytes:
     """Converts a network, and describes the file in it; `tflite_file.check` judges it.
 
@@ -49,6 +50,7 @@ def convert(
         without ranges.
       keep_float: layers of the integer variants to leave in float; not of a network
         that brings its ranges.
+      normalisation: what the network expects, see `network_file`; recorded in the file.
       seconds: gets the time of each step: `calibrate`, where there is calibration, and
         `convert`, all the rest.
 
@@ -65,14 +67,22 @@ def convert(
     start = time.perf_counter()
     if quantize.has_ranges(network):
         quantize.widen(network)
-    made = converter(network, variant, layout=layout, dynamic_batch=dynamic_batch)
+    made = converter(
+        network,
+        variant,
+        layout=layout,
+        dynamic_batch=dynamic_batch,
+        normalisation=normalisation,
+    )
     if tflite_file.is_integer(variant) and not quantize.has_ranges(network):
-        samples = fed(images, variant, layout)
+        samples = fed(images, variant, layout, normalisation)
         types = _IO_TYPES[variant]
         content = quantize.post_training(made, samples, *types, keep_float, seconds)
     else:
         content = _converted(made, variant)
-    content = tflite_file.described(content, network.name, variant, layout)
+    content = tflite_file.described(
+        content, network.name, variant, layout, normalisation
+    )
     whole = time.perf_counter() - start
     seconds["convert"] = whole - seconds.get("calibrate", 0.0)
     return content
@@ -96,6 +106,7 @@ def converter(
     *,
     layout: str = "nhwc",
     dynamic_batch: bool = False,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> tf.lite.TFLiteConverter:
     """A converter of the float graph that a variant and a layout begin with."""
     batch = None if dynamic_batch else 1
@@ -108,7 +119,8 @@ def converter(
         if layout == "nchw":
             images = tf.transpose(images, [0, 2, 3, 1])
         if variant == "uint8":
-            images = _normalised(images, rounded=quantize.has_ranges(network))
+            rounded = quantize.has_ranges(network)
+            images = _normalised(images, rounded, normalisation)
         return {tflite_file.OUTPUT: network(images, training=False)}
 
     function = tf.function(embed).get_concrete_function(
@@ -120,12 +132,17 @@ def converter(
     return made
 
 
-def fed(images: np.ndarray | None, variant: str, layout: str) -> np.ndarray:
+def fed(
+    images: np.ndarray | None,
+    variant: str,
+    layout: str,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
+) -> np.ndarray:
     """Images as the float graph of a variant takes them.
 
     Args:
       images: (n, h, w, 3) uint8, RGB.
-      variant, layout: as in `convert`.
+      variant, layout, normalisation: as in `convert`.
     """
     if images is None or not len(images):
         raise ValueError(f"{variant} needs calibration images; pass some, better 100.")
@@ -134,7 +151,7 @@ def fed(images: np.ndarray | None, variant: str, layout: str) -> np.ndarray:
         values = images.astype(np.float32)
         values[0].flat[0], values[0].flat[1] = 0, 255
     else:
-        values = preprocess.normalise(images).numpy()
+        values = preprocess.normalise(images, normalisation).numpy()
     return values.transpose(0, 3, 1, 2) if layout == "nchw" else values
 
 
@@ -163,16 +180,18 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _normalised(pixels: tf.Tensor, rounded: bool) -> tf.Tensor:
+def _normalised(
+    pixels: tf.Tensor, rounded: bool, normalisation: preprocess.Normalisation
+) -> tf.Tensor:
     """`preprocess.normalise` as one depthwise 1x1 convolution.
 
     Args:
       pixels: (b, h, w, 3) float, 0..255.
       rounded: say that a pixel is an integer, for want of calibration.
+      normalisation: the network's.
     """
     if rounded:
         pixels = tf.quantization.fake_quant_with_min_max_args(pixels, 0, 255)
-    std = np.array(preprocess.IMAGENET_STD, np.float32)
-    kernel = (1 / (255 * std)).reshape(1, 1, 3, 1)
-    shift = -np.array(preprocess.IMAGENET_MEAN, np.float32) / std
+    scale, shift = normalisation.scale_and_shift
+    kernel = np.array(scale, np.float32).reshape(1, 1, 3, 1)
     return tf.nn.depthwise_conv2d(pixels, kernel, [1, 1, 1, 1], "VALID") + shift

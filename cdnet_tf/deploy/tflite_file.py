@@ -44,20 +44,26 @@ def is_integer(variant: str) -> bool:
     return variant in INTEGER_VARIANTS
 
 
-def described(content: bytes, name: str, variant: str, layout: str) -> bytes:
+def described(
+    content: bytes,
+    name: str,
+    variant: str,
+    layout: str,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
+) -> bytes:
     """Adds names, signature, description and metadata to what the converter gave.
 
     Args:
       content: the converter's.
       name: of the network.
-      variant, layout: what was asked for, see `tflite.convert`.
+      variant, layout, normalisation: what was asked for, see `tflite.convert`.
     """
     parsed = _Graph(content)
     model, graph = parsed.model, parsed.graph
     source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     source.name, target.name = INPUT.encode(), OUTPUT.encode()
     model.signatureDefs = [_signature(graph)]
-    record = _record(parsed, source, target, name, variant, layout)
+    record = _record(parsed, source, target, name, variant, layout, normalisation)
     model.description = (
         f"{name}: {record['input']['values']} in ({layout}, {record['input']['dtype']}"
         f"), embedding of {record['output']['dimensions']} out, not L2-normalised."
@@ -139,6 +145,18 @@ def describe(content: bytes) -> dict[str, Any]:
     raise ValueError(f"The file has no metadata {METADATA!r}; export it again.")
 
 
+def normalisation(content: bytes) -> preprocess.Normalisation | None:
+    """What a file expects of its images; None if it takes pixels, or says nothing."""
+    try:
+        record = describe(content)["input"]
+    except ValueError:
+        return None
+    if record["mean"] is None:
+        return None
+    of_1 = (tuple(value / 255 for value in record[name]) for name in ("mean", "std"))
+    return preprocess.Normalisation(*of_1)
+
+
 def op_counts(content: bytes) -> dict[str, int]:
     """How often each operation occurs, by TFLite's name."""
     graph = _Graph(content)
@@ -164,7 +182,9 @@ def _signature(graph):
     return signature
 
 
-def _record(parsed, source, target, name, variant, layout) -> dict[str, Any]:
+def _record(
+    parsed, source, target, name, variant, layout, normalisation
+) -> dict[str, Any]:
     shape = list(
         map(
             int,
@@ -189,8 +209,8 @@ def _record(parsed, source, target, name, variant, layout) -> dict[str, Any]:
             "dtype": dtype["i"],
             "colours": "RGB",
             "values": "pixels 0..255" if pixels else "normalised RGB",
-            "mean": None if pixels else [255 * m for m in preprocess.IMAGENET_MEAN],
-            "std": None if pixels else [255 * s for s in preprocess.IMAGENET_STD],
+            "mean": None if pixels else [255 * mean for mean in normalisation.mean],
+            "std": None if pixels else [255 * std for std in normalisation.std],
             **_rounding(source),
         },
         "output": {

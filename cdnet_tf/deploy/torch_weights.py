@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from cdnet_tf.data import preprocess
 from cdnet_tf.nn import genotype, networks
 
 NETWORKS = ("cnet", "cdnet")
@@ -107,8 +108,7 @@ def restore(
         raise ValueError(
             f"The authors published no {network!r}; use one of {', '.join(NETWORKS)}."
         )
-    if state and all(name.startswith("module.") for name in state):
-        state = {name[len("module.") :]: value for name, value in state.items()}
+    state = _unwrapped(state)
     model = networks.build_named(
         network,
         input_shape,
@@ -126,6 +126,19 @@ def restore(
         value = np.transpose(state[name], weight.axes).astype(np.float32)
         weight.variable.assign(value)
     return model
+
+
+def normalisation(state: Mapping[str, np.ndarray]) -> preprocess.Normalisation:
+    """Returns what the authors' networks with the stem of this state expect."""
+    stem = _stem(_unwrapped(state))
+    return preprocess.CIFAR if stem == "cifar" else preprocess.IMAGENET
+
+
+def _unwrapped(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The state without DataParallel's prefix."""
+    if not (state and all(name.startswith("module.") for name in state)):
+        return state
+    return {name[len("module.") :]: value for name, value in state.items()}
 
 
 def _stem(state: Mapping[str, np.ndarray]) -> str:
