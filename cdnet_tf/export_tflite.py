@@ -25,6 +25,7 @@ from cdnet_tf.deploy import (
     export_report,
     exporting,
     gate,
+    network_file,
     quantize,
     quantized_training,
     rewrite,
@@ -96,18 +97,19 @@ def main(argv: list[str]) -> int:
     seed = shared_flags.SEED.value
     tf.keras.utils.set_random_seed(seed)
     network = embedders.load_network(_MODEL.value)
+    normalisation = network_file.normalisation(_MODEL.value)
     data = shared_flags.read_data()
     calibration = _calibration(network, data.train, _CALIBRATION.value, seed)
     if _DEBUG_LAYERS.value:
-        print(_worst(network, calibration))
+        print(_worst(network, calibration, normalisation))
         return 0
     settings = _settings(data)
     directory = pathlib.Path(_OUTPUT_DIR.value)
     directory.mkdir(parents=True, exist_ok=True)
-    judge = _gate(network, data)
+    judge = _gate(network, data, normalisation)
     rows: list[dict] = []
     try:
-        for source, form in _planned(network, data, calibration):
+        for source, form in _planned(network, data, calibration, normalisation):
             row = exporting.export(
                 source,
                 form,
@@ -116,6 +118,7 @@ def main(argv: list[str]) -> int:
                 judge=judge,
                 max_map_drop=_MAX_MAP_DROP.value,
                 keep_failed=_KEEP_FAILED.value,
+                normalisation=normalisation,
             )
             rows.append(row)
             print(_progress(row), flush=True)
@@ -175,17 +178,25 @@ def _calibration(
     return np.concatenate(list(image_files.ImageBatches(paths, height, width)))
 
 
-def _worst(network: tf.keras.Model, calibration: np.ndarray) -> str:
+def _worst(
+    network: tf.keras.Model,
+    calibration: np.ndarray,
+    normalisation: preprocess.Normalisation,
+) -> str:
     """The layers that int8 hurts most, a line each."""
     made = tflite.converter(network, "int8")
-    images = tflite.fed(calibration, "int8", "nhwc")
+    images = tflite.fed(calibration, "int8", "nhwc", normalisation)
     lines = ["error (of the output's step)  operation           layer"]
     for each in quantize.worst_layers(made, images)[:_WORST]:
         lines.append(f"{each.error:>28.2f}  {each.op:<18}  {each.layer}")
     return "\n".join(lines)
 
 
-def _gate(network: tf.keras.Model, data: datasets.ReidDataset) -> gate.Gate:
+def _gate(
+    network: tf.keras.Model,
+    data: datasets.ReidDataset,
+    normalisation: preprocess.Normalisation,
+) -> gate.Gate:
     """The judge of the files, by the data that the flags name."""
     count, seed = _GATE_IMAGES.value, shared_flags.SEED.value
     part = None
@@ -199,7 +210,8 @@ def _gate(network: tf.keras.Model, data: datasets.ReidDataset) -> gate.Gate:
     print(f"Judging on {images:,} images of {shared_flags.DATASET.value}.", flush=True)
     batches = _decoded_once(splits, *network.input_shape[1:3])
     query, gallery = map(gate.Split, splits, batches)
-    return gate.Gate(network, query, gallery, shared_flags.DATASET.value, part)
+    name = shared_flags.DATASET.value
+    return gate.Gate(network, query, gallery, name, part, normalisation)
 
 
 def subset(
@@ -256,12 +268,16 @@ def _decoded_once(
 
 
 def _planned(
-    network: tf.keras.Model, data: datasets.ReidDataset, calibration: np.ndarray
+    network: tf.keras.Model,
+    data: datasets.ReidDataset,
+    calibration: np.ndarray,
+    normalisation: preprocess.Normalisation,
 ) -> Iterator[tuple[tf.keras.Model, exporting.Form]]:
     """Yields what to convert, and into what form, for each of --variants."""
     trains = bool(_QAT_EPOCHS.value)
     plain = rewrite.rewrite(network, _REWRITE.value) if _REWRITE.value else network
-    trained = _trained(network, data, calibration) if trains else network
+    given = network, data, calibration, normalisation
+    trained = _trained(*given) if trains else network
     for variant in _VARIANTS.value:
         integer = tflite_file.is_integer(variant)
         marks = ["fast"] if _REWRITE.value else ["qat"] if trains and integer else []
@@ -276,14 +292,19 @@ def _planned(
 
 
 def _trained(
-    network: tf.keras.Model, data: datasets.ReidDataset, calibration: np.ndarray
+    network: tf.keras.Model,
+    data: datasets.ReidDataset,
+    calibration: np.ndarray,
+    normalisation: preprocess.Normalisation,
 ) -> tf.keras.Model:
     """A copy of the network after --qat_epochs of quantisation-aware training."""
-    student = quantize.trainable(network, preprocess.normalise(calibration).numpy())
+    values = preprocess.normalise(calibration, normalisation).numpy()
+    student = quantize.trainable(network, values)
     height, width = network.input_shape[1:3]
     epochs = _QAT_EPOCHS.value
     options = shared_flags.batch_options(0)
     options |= {"epochs": epochs, "height": height, "width": width}
+    options["normalisation"] = normalisation
     batches = pipeline.train_batches(data.train, **options)
 
     def report(epoch: int, error: float) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import exporting, tflite_file
 from cdnet_tf.deploy.exporting import Form
 
@@ -67,6 +68,13 @@ def test_a_file_that_passes_is_the_one_that_was_judged(network, tmp_path):
     assert (tmp_path / row["file"]).read_bytes() == judge.judged
     assert row["bytes"] == len(judge.judged) and row["macs"] == 7
     assert set(row["seconds"]) == {"convert", "check", "gate"}
+
+
+def test_a_file_keeps_the_networks_normalisation(network, tmp_path):
+    options = {"normalisation": preprocess.CIFAR}
+    row = _export(network, tmp_path, _Judge(0.0), **options)
+    record = tflite_file.describe((tmp_path / row["file"]).read_bytes())
+    assert record["input"]["mean"] == pytest.approx([129.3, 124.1, 112.4])
 
 
 def test_a_file_that_fails_destroys_nothing(network, tmp_path):

@@ -13,6 +13,8 @@ RECORD = {
         "layout": "nhwc",
         "shape": [1, 64, 32, 3],
         "values": "pixels 0..255",
+        "mean": None,
+        "std": None,
         "scale": 1.0,
         "zero_point": 0,
     },
@@ -61,11 +63,14 @@ def test_says_thresholds_and_what_they_were_measured_on():
     ]
 
 
-def test_colours_are_normalised_as_in_training():
-    mean, std = "123.675, 116.28, 103.53", "58.395, 57.12, 57.375"
-    text = readme.compose({}, {})
-    assert f"(x - [{mean}]) / [{std}]" in text
-    assert "mean = 123.675 116.28 103.53, std = 58.395 57.12 57.375" in text
+def test_each_file_says_how_its_colours_are_normalised():
+    source = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
+    source = RECORD["input"] | source
+    text = readme.compose(
+        {"a.tflite": RECORD, "b.tflite": RECORD | {"input": source}}, {}
+    )
+    assert text.count("    mean ") == 1
+    assert "scale 1, zero_point 0\n         mean 123.675 116.28 103.53, std 58." in text
 
 
 # The names and types that TensorFlow documents for tensorflow/lite/c/c_api.h. The

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cdnet_tf import atomic_files
+from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import gate, tflite, tflite_file
 
 
@@ -51,6 +52,7 @@ def export(
     judge: gate.Gate,
     max_map_drop: float,
     keep_failed: bool = False,
+    normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> dict:
     """Writes a file that passes into a folder, and describes it either way.
 
@@ -64,6 +66,7 @@ def export(
       judge: of the float network.
       max_map_drop: points of mAP that the file may lose.
       keep_failed: keep a file that fails, as NAME.failed.tflite.
+      normalisation: what the network expects, see `network_file`.
 
     Returns:
       The file's row of the report, ready for JSON. `failure` says why it fails; None if
@@ -79,6 +82,7 @@ def export(
         images=images,
         keep_float=form.keep_float,
         seconds=seconds,
+        normalisation=normalisation,
     )
     row = {"file": name, "variant": form.variant, "layout": form.layout}
     row |= {"seconds": seconds, "failure": None}

@@ -47,6 +47,7 @@ class Gate:
         gallery: Split,
         dataset: str,
         subset: str | None = None,
+        normalisation: preprocess.Normalisation = preprocess.IMAGENET,
     ) -> None:
         """Embeds query and gallery with the float network.
 
@@ -55,6 +56,7 @@ class Gate:
           query, gallery: what to judge on.
           dataset: the data set's name.
           subset: which part of the data set the splits are, None for everything.
+          normalisation: what the network expects, see `network_file`.
         """
         self._input_shape = network.input_shape[1:]
         self._splits = query, gallery
@@ -63,7 +65,8 @@ class Gate:
 
         @tf.function
         def embed(images):
-            return network(preprocess.normalise(images), training=False)
+            values = preprocess.normalise(images, normalisation)
+            return network(values, training=False)
 
         self._embeddings = self._embed(lambda images: embed(images).numpy())
         self.reference = {

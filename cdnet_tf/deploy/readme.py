@@ -10,14 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cdnet_tf.data import preprocess
-
-_MEAN, _STD = (
-    [f"{255 * value:g}" for value in values]
-    for values in (preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)
-)
-
-_HEAD = f"""Person re-identification, TensorFlow Lite.
+_HEAD = """Person re-identification, TensorFlow Lite.
 
 An image of one person goes in, cut out of the frame and resized to the input's size
 (bilinear, antialiased), RGB. An embedding comes out. It is NOT L2-normalised: divide it
@@ -25,7 +18,7 @@ by its norm first. The smaller the Euclidean distance of two such vectors, the m
 likely they show the same person.
 
 Inputs of type float32 and int8 take normalised colours, channel by channel
-    (pixel - mean) / std, mean = {" ".join(_MEAN)}, std = {" ".join(_STD)}
+    (pixel - mean) / std, with the mean and std of the file, of red, green and blue,
 and an int8 input takes round(value / scale) + zero_point, clipped to -128..127. A uint8
 input takes pixels as they are, 0..255. An int8 output means
     value = (integer - zero_point) * scale
@@ -42,6 +35,7 @@ and a gallery image from different cameras. Your cameras may need others: measur
 """
 
 _PYTHON = """
+import json
 import sys
 import numpy as np
 import tensorflow as tf
@@ -55,7 +49,9 @@ def embed(model, image):
     size = i["shape"][2:] if nchw else i["shape"][1:3]
     x = np.float32(Image.open(image).convert("RGB").resize(size[::-1], Image.BILINEAR))
     if i["dtype"] != np.uint8:
-        x = (x - [MEAN]) / [STD]
+        file = open(model, "rb").read().decode("latin-1")  # Holds JSON, among others.
+        said = json.JSONDecoder().raw_decode(file, file.index('{\\n "network"'))[0]
+        x = (x - said["input"]["mean"]) / said["input"]["std"]
     if i["dtype"] == np.int8:
         scale, zero = i["quantization"]
         x = np.clip(np.round(x / scale) + zero, -128, 127)
@@ -66,7 +62,6 @@ def embed(model, image):
     return y / np.linalg.norm(y)  # The scale of y cancels here.
 print(np.linalg.norm(embed(*sys.argv[1:3]) - embed(sys.argv[1], sys.argv[3])))
 """
-_PYTHON = _PYTHON.replace("MEAN", ", ".join(_MEAN)).replace("STD", ", ".join(_STD))
 
 _CPP = """
 #include <cmath>
@@ -170,9 +165,16 @@ def _row(name: str, record: Mapping[str, Any]) -> str:
     shape = "x".join(map(str, into["shape"]))
     return (
         f"  {name}\n    in:  {into['dtype']} {into['layout']} {shape}, "
-        f"{into['values']}{_rounding(into)}\n    out: {out['dtype']} "
+        f"{into['values']}{_rounding(into)}{_colours(into)}\n    out: {out['dtype']} "
         f"1x{out['dimensions']}, not L2-normalised{_rounding(out)}"
     )
+
+
+def _colours(into: Mapping[str, Any]) -> str:
+    if into["mean"] is None:
+        return ""
+    mean, std = (" ".join(f"{v:g}" for v in into[name]) for name in ("mean", "std"))
+    return f"\n         mean {mean}, std {std}"
 
 
 def _rounding(end: Mapping[str, Any]) -> str:
