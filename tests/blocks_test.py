@@ -148,10 +148,9 @@ def test_shortcut_convolution_is_linear():
 
 @pytest.mark.parametrize("branch", [(3, 5, 1), (7, 9, 2)])
 @pytest.mark.parametrize("channels", [16, 32])
-def test_cdblock_repeats_and_keeps_the_size(branch, channels):
+def test_cdblock_repeats(branch, channels):
     branch = genotype.Branch(*branch)
     model = _model(blocks.cdblock, (5, 3, 16), channels, branch, "b")
-    assert model.output_shape == (None, 5, 3, channels)
     names = [layer.name for layer in model.layers]
     repeats = [i for i in (1, 2, 3) if f"b/cblock{i}/add" in names]
     assert repeats == list(range(1, branch.repeats + 1))

@@ -106,14 +106,15 @@ def fusion_gate(streams: list[Tensor], name: str, reduction: int = 4) -> Tensor:
     """Sum of the streams, each weighted per channel by one shared gate.
 
     Args:
-      streams: tensors of one shape, (b, h, w, c), c divisible by `reduction`.
+      streams: tensors of one shape, (b, h, w, c).
       name: prefix of the layers' names.
-      reduction: c over the width of the gate's hidden layer.
+      reduction: c over the width of the gate's hidden layer, which is at least 1.
     """
     channels = streams[0].shape[-1]
+    hidden = max(1, channels // reduction)
     reduce, expand = (
         layers.Conv2D(units, 1, kernel_initializer=CONV_INIT, name=f"{name}/{fc}")
-        for units, fc in ((channels // reduction, "fc1"), (channels, "fc2"))
+        for units, fc in ((hidden, "fc1"), (channels, "fc2"))
     )
     gated = []
     for i, stream in enumerate(streams, 1):
