@@ -51,7 +51,7 @@ def after_evaluation(model: pathlib.Path) -> str:
 
 
 def after_export(file: pathlib.Path) -> str:
-    """Says how to evaluate a file that was exported."""
+    """Says how to evaluate a file that was exported, or imported."""
     return _evaluate(file)
 
 

@@ -265,3 +265,14 @@ def test_integers_need_a_scale(tmp_path):
     (tmp_path / "cast.tflite").write_bytes(converter.convert())
     with pytest.raises(ValueError, match="cast.tflite has int8 values without a scale"):
         embedders.open_model(tmp_path / "cast.tflite")
+
+
+def test_a_network_is_loaded_whole_or_refused_by_its_name(tmp_path):
+    images = tf.keras.Input((8, 8, 3))
+    tf.keras.Model(images, images).save(tmp_path / "images.keras")
+    with pytest.raises(ValueError, match="images.keras gives an output of shape"):
+        embedders.load_network(tmp_path / "images.keras")
+    with pytest.raises(ValueError, match="is no .keras file"):
+        embedders.load_network(tmp_path)
+    with pytest.raises(FileNotFoundError, match="gone.keras is no .keras file"):
+        embedders.load_network(tmp_path / "gone.keras")

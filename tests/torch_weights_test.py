@@ -380,6 +380,8 @@ def test_tool_writes_a_model_that_agrees(imported, references):
     ]
     assert printed == [
         f"{folder}/out/new.keras: cdnet, 1,796,600 parameters",
+        "To see what it finds, in pictures:",
+        f"  python -m cdnet_tf.evaluate --model={folder}/out/new.keras",
         f"{folder}/out/old.keras: cnet, 2,603,054 parameters",
     ]
     images = _images(_SIZE, 2)

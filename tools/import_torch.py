@@ -13,7 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
+# Before TensorFlow is imported, which shared_flags quiets.
+from cdnet_tf import next_steps, shared_flags  # isort: skip
 import numpy as np
 from absl import app, flags
 
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     network_file.save(model, output, torch_weights.normalisation(state))
     print(f"{output}: {_NETWORK.value}, {counting.parameters(model):,} parameters")
+    if not _HEADS.value:
+        print(next_steps.after_export(output))
 
 
 def read_state(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -6,10 +6,12 @@ python tools/summarise.py --flagfile=flags/demo.cfg \
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 
 from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
@@ -17,41 +19,53 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf.data import datasets
+from cdnet_tf.deploy import embedders, export_report, measurements
 from cdnet_tf.retrieval import baselines, ranking
 
 _MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
 _EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "Folder that tools/export_tflite.py filled."
+    "export_dir", None, "Folder that tools/export_tflite.py has filled."
 )
 _RUNS = 50  # timed
-_ROW = "{:<24}{:>8.1%}{:>8.1%}{:>8}{:>8}"
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     shared_flags.set_threads()
+    model, exports = pathlib.Path(_MODEL.value), pathlib.Path(_EXPORT_DIR.value)
+    measured, origin = measurements.of_network(model)
+    if not measured:
+        raise ValueError(f"The scores of {model} are unknown: {origin}")
+    report = json.loads((exports / export_report.NAME).read_text("utf-8"))
     data = shared_flags.read_data()
-    model = pathlib.Path(_MODEL.value)
-    trained = json.loads((model.parent / "evaluation.json").read_text())["scores"]
-    exported = json.loads(
-        (pathlib.Path(_EXPORT_DIR.value) / "export_report.json").read_text()
-    )["files"]
-    print(f"\n{'':<24}{'rank-1':>8}{'mAP':>8}{'MB':>8}{'ms':>8}")
-    for name, embed in baselines.BASELINES.items():
-        scores = _score(embed, data)
-        print(_ROW.format(name, scores.rank1, scores.mean_ap, "", ""))
     rows = [
-        ("model.keras", trained, model.stat().st_size, _milliseconds(model)),
-        *((each["file"], each, each["bytes"], each["latency_ms"]) for each in exported),
+        (name, dataclasses.asdict(_score(embed, data)), "", "")
+        for name, embed in baselines.BASELINES.items()
     ]
-    for name, scores, size, ms in rows:
-        megabytes, ms = f"{size / 1e6:.2f}", f"{ms:.2f}"
-        print(_ROW.format(name, scores["rank1"], scores["mean_ap"], megabytes, ms))
+    size, ms = model.stat().st_size, _milliseconds(model)
+    rows.append((model.name, measured["scores"], f"{size / 1e6:.2f}", f"{ms:.2f}"))
+    for each in report["files"]:
+        size, ms = each["bytes"], each["latency_ms"]
+        rows.append((each["file"], each, f"{size / 1e6:.2f}", f"{ms:.2f}"))
+    print(_table(rows))
     print(
         f"{len(data.query):,} queries, {len(data.gallery):,} gallery images. "
         f"ms: median of one image, TensorFlow {tf.__version__}, .tflite on one thread."
+        f"\n\nNetwork, scores and curves: {model.parent}\n"
+        f"Files for phones and cameras, and how to run them: "
+        f"{exports / export_report.README}"
     )
+
+
+def _table(rows: Sequence[tuple[str, Mapping, str, str]]) -> str:
+    """Name, scores, megabytes and milliseconds, a line each."""
+    width = max(len(name) for name, *_ in rows)
+    lines = [f"\n{'':<{width}}{'rank-1':>8}{'mAP':>8}{'MB':>8}{'ms':>8}"]
+    for name, scores, megabytes, ms in rows:
+        shares = f"{scores['rank1']:>8.1%}{scores['mean_ap']:>8.1%}"
+        lines.append(f"{name:<{width}}{shares}{megabytes:>8}{ms:>8}")
+    return "\n".join(lines)
 
 
 def _score(embed, data: datasets.ReidDataset) -> ranking.Scores:
@@ -64,7 +78,7 @@ def _score(embed, data: datasets.ReidDataset) -> ranking.Scores:
 
 def _milliseconds(path: pathlib.Path) -> float:
     """Median time of the Keras model for one image."""
-    network = tf.keras.models.load_model(path, compile=False)
+    network = embedders.load_network(path)
     run = tf.function(lambda images: network(images, training=False))
     image = tf.zeros((1, *network.input_shape[1:]))
     times = []

@@ -7,6 +7,7 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -84,8 +85,13 @@ def export(
         seconds=seconds,
         normalisation=normalisation,
     )
-    row = {"file": name, "variant": form.variant, "layout": form.layout}
-    row |= {"seconds": seconds, "failure": None}
+    row: dict[str, Any] = {
+        "file": name,
+        "variant": form.variant,
+        "layout": form.layout,
+        "seconds": seconds,
+        "failure": None,
+    }
     try:
         row |= _examined(content, form, judge, seconds)
         _check_drop(row["map_drop"], max_map_drop)

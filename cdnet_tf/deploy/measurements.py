@@ -91,8 +91,8 @@ def of_network(model: pathlib.Path) -> tuple[dict[str, Any], str]:
         reasons.append(f"{path} {reason}")
     why = "; ".join(reasons) or f"no evaluation.json stands beside {model}"
     return {}, (
-        f"none, because {why}. To ship them, run `python -m cdnet_tf.evaluate "
-        f"--model={model}` without --flip, then export again."
+        f"none, because {why}. `python -m cdnet_tf.evaluate --model={model}`, without "
+        "--flip, measures them."
     )
 
 
