@@ -165,9 +165,9 @@ def read(name: str, data_dir: str) -> ReidDataset:
     if name not in _LAYOUTS:
         raise ValueError(f"dataset={name!r} is unknown; use one of {', '.join(NAMES)}.")
     root, layout = _locate(name, data_dir)
-    splits = {split: _read_split(root, layout, split) for split in _SPLITS}
-    _warn_of_single_cameras(splits["train"])
-    return ReidDataset(name=name, root=root, **splits)
+    train, query, gallery = (_read_split(root, layout, split) for split in _SPLITS)
+    _warn_of_single_cameras(train)
+    return ReidDataset(name, root, train, query, gallery)
 
 
 def to_labels(identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,8 +18,8 @@ class Normalisation:
       mean, std: of red, green and blue, on the scale 0..1.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @property
     def scale_and_shift(self) -> tuple[list[float], list[float]]:
