@@ -19,7 +19,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from cdnet_tf import recipes
-from cdnet_tf.data import datasets, image_files, pipeline, preprocess
+from cdnet_tf.data import datasets, holdout, image_files, pipeline, preprocess
 from cdnet_tf.deploy import (
     embedders,
     export_report,
@@ -200,50 +200,20 @@ def _gate(
     """The judge of the files, by the data that the flags name."""
     count, seed = _GATE_IMAGES.value, shared_flags.SEED.value
     part = None
+    splits = data.query, data.gallery
     if shared_flags.HOLDOUT_IDENTITIES.value:
-        part = f"{shared_flags.HOLDOUT_IDENTITIES.value} people held out of training"
+        held = len(np.unique(data.query.identities))
+        part = f"{held} people held out of training"
     if count:
+        splits = holdout.whole_people(data, count, seed)
         drawn = f"whole people drawn by seed {seed} for {count} images, no distractors"
         part = f"{part}, {drawn}" if part else drawn
-    splits = subset(data, count, seed)
     images = sum(map(len, splits))
     print(f"Judging on {images:,} images of {shared_flags.DATASET.value}.", flush=True)
     batches = _decoded_once(splits, *network.input_shape[1:3])
     query, gallery = map(gate.Split, splits, batches)
     name = shared_flags.DATASET.value
     return gate.Gate(network, query, gallery, name, part, normalisation)
-
-
-def subset(
-    data: datasets.ReidDataset, count: int, seed: int
-) -> tuple[datasets.Images, datasets.Images]:
-    """(query, gallery) of whole identities, drawn until there are `count` images.
-
-    Distractors stay out, so the scores are higher than on everything, for the float
-    network and for the files alike.
-
-    Args:
-      data: the data set.
-      count: images, 0 for everything.
-      seed: of the draw.
-    """
-    if not count:
-        return data.query, data.gallery
-    identities = np.unique(data.query.identities)
-    both = np.concatenate([data.query.identities, data.gallery.identities])
-    order = np.random.default_rng(seed).permutation(identities)
-    sizes = np.cumsum([(both == identity).sum() for identity in order])
-    kept = order[: np.searchsorted(sizes, count) + 1]
-    return _only(data.query, kept), _only(data.gallery, kept)
-
-
-def _only(images: datasets.Images, identities: np.ndarray) -> datasets.Images:
-    kept = np.flatnonzero(np.isin(images.identities, identities))
-    return datasets.Images(
-        tuple(images.paths[i] for i in kept),
-        images.identities[kept],
-        images.cameras[kept],
-    )
 
 
 def _decoded_once(

@@ -101,6 +101,14 @@ def test_msmt17_train_is_train_and_val(tmp_path, root, train, test):
     assert f"/{test}/0000/" in data.gallery.paths[0]
 
 
+@pytest.mark.parametrize("chosen", [[2, 0], [True, False, True]])
+def test_some_images_keep_who_and_where(chosen):
+    images = datasets.Images(("a", "b", "c"), np.array([1, 2, 3]), np.array([4, 5, 6]))
+    some = images.take(np.array(chosen))
+    rows = set(zip(some.paths, some.identities.tolist(), some.cameras.tolist()))
+    assert rows == {("a", 1, 4), ("c", 3, 6)}
+
+
 def test_labels_are_dense_and_raw_numbers_come_back():
     labels, raw = datasets.to_labels(np.array([7, 2, 7, 1500], np.int32))
     np.testing.assert_array_equal(labels, [1, 0, 1, 2])

@@ -34,7 +34,7 @@ def run_dir(tmp_path_factory):
     images = tf.keras.Input((16, 16, 3))
     rows = tf.keras.layers.GlobalAveragePooling2D()(images)
     tf.keras.Model(images, rows, name="colour").save(run_dir / "model.keras")
-    counts = {"query": {"images": 3}, "gallery": {"images": 9}}
+    counts = {"query": {"images": 3, "identities": 2}, "gallery": {"images": 9}}
     dataset = {"name": "market1501", "counts": counts}
     evaluation = {
         "scores": {"rank1": 0.25},

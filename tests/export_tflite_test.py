@@ -237,20 +237,6 @@ def test_decodes_once_if_memory_allows(data_dir, monkeypatch, megabytes, decodes
     assert all(np.array_equal(*pair) for pair in zip(first, again))
 
 
-def test_a_subset_holds_whole_identities(data_dir):
-    data = datasets.read("market1501", data_dir)
-    query, gallery = export_tflite.subset(data, 10, seed=0)
-    kept = set(query.identities)
-    assert set(gallery.identities) == kept
-    assert len(query) == np.isin(data.query.identities, list(kept)).sum()
-    assert len(gallery) == np.isin(data.gallery.identities, list(kept)).sum()
-    assert len(query) + len(gallery) >= 10
-    again = export_tflite.subset(data, 10, seed=0)
-    assert again[0].paths == query.paths
-    everything = export_tflite.subset(data, 0, seed=0)
-    assert everything == (data.query, data.gallery)
-
-
 @pytest.mark.parametrize(
     "arguments, complaint",
     [

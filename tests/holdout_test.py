@@ -141,3 +141,18 @@ def test_numbers_out_of_range_are_named(data, identities):
     message = f"holdout_identities={identities} is out of range: of 20 .* use 2 to 15"
     with pytest.raises(ValueError, match=message):
         holdout.hold_out(data, identities)
+
+
+def test_a_part_of_the_test_set_holds_whole_people():
+    # People 1 to 9, three images each; two of nobody who is asked for.
+    query = _images([(person, 1) for person in range(1, 10)])
+    rows = [(person, camera) for person in range(1, 10) for camera in (2, 3)]
+    gallery = _images([*rows, (0, 2), (0, 3)])
+    data = datasets.ReidDataset("market1501", "", query, query, gallery)
+    some, others = holdout.whole_people(data, 10, seed=0)
+    # Four people are the fewest with 10 images.
+    assert len(some) == 4
+    assert _rows(others) == [row for row in rows if row[0] in some.identities]
+    again = holdout.whole_people(data, 10, seed=0)
+    assert again[0].paths == some.paths
+    assert len(holdout.whole_people(data, 1000)[1]) == 18

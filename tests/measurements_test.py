@@ -9,7 +9,7 @@ from cdnet_tf.deploy import measurements
 
 _CONTENT = b"the network"
 _SHA256 = hashlib.sha256(_CONTENT).hexdigest()
-_COUNTS = {"query": {"images": 30}, "gallery": {"images": 200}}
+_COUNTS = {"query": {"images": 30, "identities": 24}, "gallery": {"images": 200}}
 _FITTING = {
     "scores": {"rank1": 0.5},
     "thresholds": {"rates": [0.01]},
@@ -62,7 +62,7 @@ def test_names_people_held_out(model):
     provenance = _FITTING["provenance"] | flags
     _evaluated(model, _FITTING | {"provenance": provenance})
     shipped, _ = measurements.of_network(model)
-    assert shipped["measured"]["subset"] == "20 people held out of its training split"
+    assert shipped["measured"]["subset"] == "24 people held out of training"
 
 
 @pytest.mark.parametrize(

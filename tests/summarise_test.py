@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
         folder / "data", train_identities=2, test_identities=2, height=64, width=32
     )
     tiny.network(shallow=True).save(folder / "model.keras")
-    counts = {"query": {"images": 3}, "gallery": {"images": 9}}
+    counts = {"query": {"images": 3, "identities": 2}, "gallery": {"images": 9}}
     record = {
         "scores": {"rank1": 0.625, "mean_ap": 0.5},
         "thresholds": {},

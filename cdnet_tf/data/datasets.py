@@ -36,6 +36,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def take(self, chosen: np.ndarray) -> Images:
+        """Returns some of the images, by a mask or by their numbers."""
+        numbers = np.arange(len(self))[chosen]
+        paths = tuple(self.paths[i] for i in numbers)
+        return Images(paths, self.identities[numbers], self.cameras[numbers])
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReidDataset:

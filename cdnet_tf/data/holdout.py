@@ -1,4 +1,4 @@
-"""Identities held out of the training split, as a test set of one's own; NumPy only.
+"""People drawn to be tested on, from the training split or the test set; NumPy only.
 
 Whatever is tuned on the test images is no longer measured by them. People of the
 training split, whom the network then never sees, stand in for the test people, under
@@ -54,10 +54,34 @@ def hold_out(
     is_query = np.isin(np.arange(len(train)), query)
     return dataclasses.replace(
         data,
-        train=_take(train, ~is_held),
-        query=_take(train, is_query),
-        gallery=_take(train, is_held & ~is_query),
+        train=train.take(~is_held),
+        query=train.take(is_query),
+        gallery=train.take(is_held & ~is_query),
     )
+
+
+def whole_people(
+    data: datasets.ReidDataset, images: int, seed: int = 0
+) -> tuple[datasets.Images, datasets.Images]:
+    """(query, gallery) of some people of the test set, for a quick judgement.
+
+    Distractors stay out, so scores are higher than on everything.
+
+    Args:
+      data: whose query and gallery are drawn from.
+      images: people are drawn until there are so many.
+      seed: of the draw, non-negative.
+    """
+    people = np.unique(data.query.identities)
+    both = np.concatenate([data.query.identities, data.gallery.identities])
+    order = np.random.default_rng(seed).permutation(people)
+    sizes = np.cumsum([(both == person).sum() for person in order])
+    kept = order[: np.searchsorted(sizes, images) + 1]
+    query, gallery = (
+        split.take(np.isin(split.identities, kept))
+        for split in (data.query, data.gallery)
+    )
+    return query, gallery
 
 
 def _families(identities: np.ndarray, data: datasets.ReidDataset) -> np.ndarray:
@@ -114,11 +138,3 @@ def _query(images: datasets.Images, identity: int, rng: np.random.Generator):
     )
     chosen = own[first[counts > 1]]
     return chosen if len(chosen) else own[:1]
-
-
-def _take(images: datasets.Images, mask: np.ndarray) -> datasets.Images:
-    return datasets.Images(
-        tuple(images.paths[i] for i in np.flatnonzero(mask)),
-        images.identities[mask],
-        images.cameras[mask],
-    )

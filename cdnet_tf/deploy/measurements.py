@@ -112,10 +112,17 @@ def _misfit(record: dict[str, Any], checksum: str) -> str:
 
 def _shipped(record: dict[str, Any], checksum: str) -> dict[str, Any]:
     provenance = record["provenance"]
-    data, held_out = provenance["dataset"], provenance["flags"]["holdout_identities"]
-    query, gallery = (data["counts"][split]["images"] for split in ("query", "gallery"))
-    subset = f"{held_out} people held out of its training split" if held_out else None
-    measured = conditions(checksum, data["name"], query, gallery, subset=subset)
+    data = provenance["dataset"]
+    query, gallery = data["counts"]["query"], data["counts"]["gallery"]
+    held_out = provenance["flags"].get("holdout_identities")
+    people = f"{query['identities']} people held out of training"
+    measured = conditions(
+        checksum,
+        data["name"],
+        query["images"],
+        gallery["images"],
+        subset=people if held_out else None,
+    )
     return {
         "scores": record["scores"],
         "thresholds": record["thresholds"],
