@@ -11,15 +11,20 @@ import os
 import pathlib
 import time
 
-# Before TensorFlow is imported, which shared_flags quiets.
-from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import atomic_files, recipes
+from cdnet_tf import (
+    atomic_files,
+    next_steps,
+    recipes,
+    run_directory,
+    shared_flags,
+)
 from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders, measurements
+from cdnet_tf.learn import devices
 from cdnet_tf.retrieval import pictures, ranking, report
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
@@ -54,7 +59,7 @@ _SHEET = 10  # queries
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    shared_flags.set_threads()
+    devices.set_threads()
     if not (_MODEL.value or _CHECK_DATA.value):
         raise app.UsageError("Name a --model, or examine the data with --check_data.")
     with shared_flags.refusing():
@@ -68,28 +73,80 @@ def main(argv: list[str]) -> int:
     data = shared_flags.read_data()
     if _CHECK_DATA.value:
         return _check(data)
-    provenance = run_directory.provenance(data)
-    embedder = embedders.open_model(
-        _MODEL.value, input_size=size, num_threads=os.cpu_count() or 1
-    )
+    model = pathlib.Path(_MODEL.value)
     directory = _output_dir()
-    query = _embed(embedder, data.query, "query")
-    gallery = _embed(embedder, data.gallery, "gallery")
-    found = report.report(
-        query, data.query, gallery, data.gallery, rerank=_RERANK.value
+    found = evaluate(
+        model,
+        data,
+        flip=_FLIP.value,
+        rerank=_RERANK.value,
+        output_dir=directory,
+        ranked_lists=_RANKED_LISTS.value,
+        input_size=size,
+        batch_size=shared_flags.BATCH_SIZE.value,
+        record=shared_flags.flag_values(),
     )
     print(report.table(found))
-    _draw(directory, found, query, gallery, data)
-    record = {
-        **found,
-        "flip": _FLIP.value,
+    print(f"\nResults, with pictures of ranked lists and the CMC: {directory}")
+    print(next_steps.after_evaluation(model))
+    return 0
+
+
+def evaluate(
+    model: str | os.PathLike,
+    data: datasets.ReidDataset,
+    *,
+    flip: bool = False,
+    rerank: bool = False,
+    output_dir: str | os.PathLike | None = None,
+    ranked_lists: int = 10,
+    input_size: tuple[int, int] | None = None,
+    batch_size: int = 64,
+    record: dict | None = None,
+) -> dict:
+    """Evaluates a network's file on query and gallery by the Market-1501 protocol.
+
+    Args:
+      model: a model.keras, a SavedModel directory, or a .tflite file.
+      data: whose query and gallery are embedded.
+      flip: add the embedding of the mirrored image to each image's own.
+      rerank: score the k-reciprocal re-ranking, too.
+      output_dir: existing folder for `evaluation.json` and pictures of ranked lists
+        and the CMC; nothing is written without it.
+      ranked_lists: queries whose first ten images are drawn.
+      input_size: (height, width) of the images, for a file that leaves them free.
+      batch_size: images that are embedded at once.
+      record: settings that evaluation.json repeats.
+
+    Returns:
+      What evaluation.json holds: `scores` (rank1, rank5, rank10, mean_ap, mean_inp,
+      cmc), `reranked`, `thresholds`, `camera_pairs`, and what was evaluated.
+
+    Raises:
+      FileNotFoundError: there is no such model.
+      ValueError: it cannot be read, or images cannot.
+    """
+    settings = {"flip": flip} if record is None else record
+    provenance = run_directory.provenance(settings, data)
+    embedder = embedders.open_model(
+        model, input_size=input_size, num_threads=os.cpu_count() or 1
+    )
+    query, gallery = (
+        _embed(embedder, getattr(data, split), split, flip, batch_size)
+        for split in ("query", "gallery")
+    )
+    found = {
+        **report.report(query, data.query, gallery, data.gallery, rerank=rerank),
+        "flip": flip,
         "model": _describe(embedder),
         "provenance": provenance,
     }
-    atomic_files.write_text(directory / "evaluation.json", json.dumps(record, indent=1))
-    more = next_steps.after_evaluation(pathlib.Path(_MODEL.value))
-    print(f"\nResults, with pictures of ranked lists and the CMC: {directory}\n{more}")
-    return 0
+    if output_dir:
+        directory = pathlib.Path(output_dir)
+        _draw(directory, found, query, gallery, data, ranked_lists)
+        text = json.dumps(found, indent=1)
+        atomic_files.write_text(directory / "evaluation.json", text)
+    return found
 
 
 def _check(data: datasets.ReidDataset) -> int:
@@ -131,17 +188,21 @@ def _output_dir() -> pathlib.Path:
 
 
 def _embed(
-    embedder: embedders.Embedder, images: datasets.Images, split: str
+    embedder: embedders.Embedder,
+    images: datasets.Images,
+    split: str,
+    flip: bool,
+    batch_size: int,
 ) -> np.ndarray:
-    """Embeds a split, (n, d); with --flip a sum, whose length does not matter."""
+    """Embeds a split, (n, d); with `flip` a sum, whose length does not matter."""
     began = time.perf_counter()
     batches = image_files.ImageBatches(
-        images.paths, embedder.height, embedder.width, shared_flags.BATCH_SIZE.value
+        images.paths, embedder.height, embedder.width, batch_size
     )
     embeddings = [np.zeros((0, embedder.dimensions), np.float32)]
     for batch in batches:
         embedded = embedder.embed(batch)
-        if _FLIP.value:
+        if flip:
             embedded = embedded + embedder.embed(batch[:, :, ::-1])
         embeddings.append(embedded)
     seconds = time.perf_counter() - began
@@ -149,7 +210,9 @@ def _embed(
     return np.concatenate(embeddings)
 
 
-def _draw(directory: pathlib.Path, found: dict, query, gallery, data) -> None:
+def _draw(
+    directory: pathlib.Path, found: dict, query, gallery, data, ranked_lists: int
+) -> None:
     """Writes cmc.png and, ten queries a sheet, ranked_lists_1.png and so on."""
     curves = {"nearest first": found["scores"]["cmc"]}
     if found["reranked"]:
@@ -157,15 +220,17 @@ def _draw(directory: pathlib.Path, found: dict, query, gallery, data) -> None:
     pictures.cmc_curve(directory / "cmc.png", curves)
     for old in directory.glob("ranked_lists_*.png"):
         old.unlink()
-    rows = _ranked(query, gallery, data)
+    rows = _ranked(query, gallery, data, ranked_lists)
     for start in range(0, len(rows), _SHEET):
         name = f"ranked_lists_{start // _SHEET + 1}.png"
         pictures.ranked_lists(directory / name, rows[start : start + _SHEET])
 
 
-def _ranked(query, gallery, data: datasets.ReidDataset) -> list[pictures.Ranked]:
-    """The first images found for --ranked_lists queries, spread over all of them."""
-    count = min(_RANKED_LISTS.value, len(data.query))
+def _ranked(
+    query, gallery, data: datasets.ReidDataset, ranked_lists: int
+) -> list[pictures.Ranked]:
+    """The first images found for some queries, spread over all of them."""
+    count = min(ranked_lists, len(data.query))
     chosen = np.linspace(0, len(data.query) - 1, count).astype(int)
     some = datasets.Images(
         tuple(data.query.paths[i] for i in chosen),

@@ -12,13 +12,11 @@ import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
-# Before TensorFlow is imported, which shared_flags quiets.
-from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from cdnet_tf import recipes
+from cdnet_tf import next_steps, recipes, run_directory, shared_flags
 from cdnet_tf.data import datasets, holdout, image_files, pipeline, preprocess
 from cdnet_tf.deploy import (
     embedders,
@@ -32,6 +30,8 @@ from cdnet_tf.deploy import (
     tflite,
     tflite_file,
 )
+from cdnet_tf.learn import devices
+from cdnet_tf.settings import RunSettings
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
@@ -93,7 +93,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     _check_flags()
     logging.set_verbosity(logging.WARNING)  # The converter announces itself each time.
-    shared_flags.set_threads()
+    devices.set_threads()
     seed = shared_flags.SEED.value
     tf.keras.utils.set_random_seed(seed)
     network = embedders.load_network(_MODEL.value)
@@ -163,7 +163,7 @@ def _settings(data: datasets.ReidDataset) -> dict:
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
         "rewrite": _REWRITE.value,
-        "provenance": run_directory.provenance(data),
+        "provenance": run_directory.provenance(shared_flags.flag_values(), data),
     }
 
 
@@ -272,7 +272,8 @@ def _trained(
     student = quantize.trainable(network, values)
     height, width = network.input_shape[1:3]
     epochs = _QAT_EPOCHS.value
-    options = shared_flags.batch_options(0)
+    settings = RunSettings(**shared_flags.values(RunSettings))
+    options = settings.batch_options()
     options |= {"epochs": epochs, "height": height, "width": width}
     options["normalisation"] = normalisation
     batches = pipeline.train_batches(data.train, **options)

@@ -1,46 +1,56 @@
-"""The directory of a run: what it records, and training that goes on in it."""
+"""The directory of a run: what it records of itself, and who may go on with it."""
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import platform
-import shutil
 import subprocess
 from importlib import metadata
 from typing import Any
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import tensorflow as tf
 
 from cdnet_tf import atomic_files
-from cdnet_tf.data import pipeline
-from cdnet_tf.learn import callbacks, distributed, progress
+from cdnet_tf.data import classification, datasets
+from cdnet_tf.learn import callbacks, distributed
+
+Data = datasets.ReidDataset | classification.ClassificationDataset
 
 _RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
 _GIT_TIMEOUT_S = 10
 
 
-def open_run(data: shared_flags.Data, own_copy: bool = False) -> pathlib.Path:
+def open_run(
+    run_dir: str | os.PathLike,
+    settings: dict[str, Any],
+    data: Data,
+    own_copy: bool = False,
+) -> pathlib.Path:
     """Makes or reopens the run directory.
 
-    Its `run.json` holds the flags, the data's counts, and the environments (versions
+    Its `run.json` holds the settings, the data's counts, and the environments (versions
     and commit) in which the run began and, if they were others, went on.
 
     Args:
+      run_dir: the directory.
+      settings: what decides the run's result, by the flags' names.
       data: the data set read.
       own_copy: leave it as it is, and open a copy.
 
     Raises:
-      ValueError: if a flag or the data differ from the run that is to go on. One that
-        ended within its first epoch begins anew, and may have others.
+      ValueError: if a setting or the data differ from the run that is to go on. A run
+        that stopped before its first epoch was complete starts over, with any settings.
       OSError: if the directory cannot be written.
     """
-    directory = pathlib.Path(shared_flags.RUN_DIR.value)
+    directory = pathlib.Path(run_dir)
     if own_copy:
         directory = distributed.own_folder(directory)
     record = directory / "run.json"
-    now = {"flags": shared_flags.flag_values(), "data": data.counts()}
+    now: dict[str, Any] = {"flags": settings, "data": data.counts()}
+    # As they will be read again: tuples become lists.
+    now = json.loads(json.dumps(now))
     environments = []
     if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
         then = json.loads(record.read_text())
@@ -59,7 +69,12 @@ def open_run(data: shared_flags.Data, own_copy: bool = False) -> pathlib.Path:
     return directory
 
 
-def join_run(strategy: tf.distribute.Strategy, data: shared_flags.Data) -> pathlib.Path:
+def join_run(
+    run_dir: str | os.PathLike,
+    settings: dict[str, Any],
+    data: Data,
+    strategy: tf.distribute.Strategy,
+) -> pathlib.Path:
     """`open_run` for each of the machines that train together.
 
     All must be about to do the same; then the chief has the run directory, and every
@@ -70,14 +85,12 @@ def join_run(strategy: tf.distribute.Strategy, data: shared_flags.Data) -> pathl
     """
     worker, workers = distributed.place(strategy)
     if workers > 1:
-        checkpoint = pathlib.Path(shared_flags.RUN_DIR.value) / "checkpoint"
-        facts = {
-            f"--{name}": value for name, value in shared_flags.flag_values().items()
-        }
+        checkpoint = pathlib.Path(run_dir) / "checkpoint"
+        facts = {f"--{name}": value for name, value in settings.items()}
         facts |= {f"{part} data": count for part, count in data.counts().items()}
         facts["last checkpoint's epoch"] = callbacks.last_epoch(checkpoint)
         distributed.agree(strategy, facts)
-    return open_run(data, own_copy=worker > 0)
+    return open_run(run_dir, settings, data, own_copy=worker > 0)
 
 
 def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:
@@ -92,86 +105,26 @@ def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:
                 )
 
 
-def fit(
-    model: tf.keras.Model,
-    batches: pipeline.Batches,
-    run_dir: pathlib.Path,
-    strategy: tf.distribute.Strategy,
-    *,
-    images_per_step: int,
-    remedies: dict[str, str],
-    log: tf.keras.callbacks.Callback,
-) -> None:
-    """Trains to the last epoch, from the last checkpoint on, and keeps one an epoch.
+def provenance(settings: dict[str, Any], data: Data) -> dict[str, Any]:
+    """What a result comes from: settings, data, versions, commit. Never raises.
 
     Args:
-      model: compiled.
-      batches: of this worker, from the epoch after the checkpoint.
-      run_dir: from `join_run`.
-      strategy: from `shared_flags.set_up`.
-      images_per_step: of all replicas.
-      remedies: what to do if one of these losses is not finite.
-      log: what the program itself writes of each epoch.
-
-    Raises:
-      OSError: the disk has no room for the checkpoints.
-      FloatingPointError: a loss is not finite.
+      settings: what decides the result, by the flags' names. Generated pedestrians lie
+        on disk as Market-1501 does, so `dataset`, if it is there, names the data.
+      data: the data set read.
     """
-    weights = sum(weight.shape.num_elements() for weight in model.weights)
-    # Weights, momentum and the checkpoint before it, while the next one is written.
-    check_space(run_dir, 2 * 2 * 4 * weights)
-    folder = run_dir / "checkpoint"
-    first_epoch = callbacks.last_epoch(folder)
-    checkpoint = callbacks.EpochCheckpoint(folder, model)
-    checkpoint.restore()
-    if first_epoch >= shared_flags.EPOCHS.value:
-        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
-        return
-    if first_epoch:
-        print(f"Going on after epoch {first_epoch} of {run_dir}.")
-    summaries = tf.keras.callbacks.TensorBoard(
-        str(run_dir / "tensorboard"), write_graph=False
-    )
-    throughput = callbacks.Throughput(images_per_step, shared_flags.LAUNCHED)
-    with shared_flags.unrewritten():
-        model.fit(
-            distributed.feed(strategy, batches.dataset),
-            initial_epoch=first_epoch,
-            epochs=shared_flags.EPOCHS.value,
-            steps_per_epoch=batches.steps_per_epoch,
-            verbose=0,
-            callbacks=[
-                callbacks.StopOnNaN(remedies),
-                throughput,
-                log,
-                summaries,
-                checkpoint,
-                progress.EpochLine(),
-            ],
-        )
-
-
-def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
-    """Raises OSError where the disk has no room for a run's files."""
-    free = shutil.disk_usage(directory).free
-    if free < needed_bytes:
-        raise OSError(
-            f"run_dir={directory} has {free / 1e6:.0f} MB free, and the run needs "
-            f"{needed_bytes / 1e6:.0f} MB; free some or choose another --run_dir."
-        )
-
-
-def provenance(data: shared_flags.Data) -> dict[str, Any]:
-    """What a result comes from: flags, data, versions, commit. Never raises."""
+    name = settings.get("dataset", data.name)
     return {
-        "seed": shared_flags.SEED.value,
-        "flags": shared_flags.flag_values(),
-        "dataset": {"name": shared_flags.DATASET.value, "counts": data.counts()},
+        "seed": settings.get("seed"),
+        "flags": settings,
+        "dataset": {"name": name, "counts": data.counts()},
         **environment(),
     }
 
 
-def begun_with(directory: pathlib.Path, data: shared_flags.Data) -> dict[str, Any]:
+def begun_with(
+    directory: pathlib.Path, settings: dict[str, Any], data: Data
+) -> dict[str, Any]:
     """`provenance` of a run, with the versions and the commit that it began with.
 
     Where another program or machine went on with the run, `went_on_with` lists what
@@ -179,10 +132,15 @@ def begun_with(directory: pathlib.Path, data: shared_flags.Data) -> dict[str, An
 
     Args:
       directory: from `open_run`.
+      settings: see `provenance`.
       data: the data set read.
     """
     first, *later = json.loads((directory / "run.json").read_text())["environments"]
-    return {**provenance(data), **first, **({"went_on_with": later} if later else {})}
+    return {
+        **provenance(settings, data),
+        **first,
+        **({"went_on_with": later} if later else {}),
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -233,6 +191,3 @@ def _git(root: pathlib.Path, *arguments: str) -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-
-
-write_text = atomic_files.write_text

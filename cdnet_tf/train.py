@@ -7,17 +7,16 @@ python -m cdnet_tf.train --flagfile=flags/cifar100.cfg --run_dir=runs/cifar100
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import time
-from collections.abc import Callable
 
-# Before TensorFlow is imported, which shared_flags quiets.
-from cdnet_tf import next_steps, run_directory, shared_flags  # isort: skip
+from cdnet_tf import shared_flags  # isort: skip  (notes when the program was launched)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import atomic_files, recipes
+from cdnet_tf import atomic_files, next_steps, recipes, run_directory
 from cdnet_tf.data import (
     classification,
     classification_pipeline,
@@ -27,7 +26,9 @@ from cdnet_tf.data import (
 from cdnet_tf.deploy import measurements, network_file
 from cdnet_tf.learn import (
     callbacks,
+    devices,
     distributed,
+    fitting,
     losses,
     optimizers,
     schedules,
@@ -36,54 +37,72 @@ from cdnet_tf.learn import (
 )
 from cdnet_tf.nn import counting, genotype, networks, transfer
 from cdnet_tf.retrieval import report
+from cdnet_tf.settings import TrainSettings
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
-_GENOTYPE = flags.DEFINE_string(
+flags.DEFINE_string(
     "genotype",
-    "cdnet",
-    "A search's run directory, a genotype file, or a name: "
+    TrainSettings.genotype,
+    "A search's run directory, a genotype file, the branches themselves, as in "
+    '"(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)", or a name: '
     + ", ".join(networks.NAMES),
 )
-_STEM = flags.DEFINE_enum(
-    "stem", "reid", ["reid", "cifar"], "First convolution: 7x7 /2 and pool, or 3x3 /1."
+flags.DEFINE_enum(
+    "stem",
+    TrainSettings.stem,
+    ["reid", "cifar"],
+    "First convolution: 7x7 /2 and pool, or 3x3 /1.",
 )
-_NECK = flags.DEFINE_enum(
-    "neck", "fbl", networks.NECKS, "Neck (Table 6); `fc` is OSNet's own."
+flags.DEFINE_enum(
+    "neck",
+    TrainSettings.neck,
+    networks.NECKS,
+    "Neck (Table 6); `fc` is OSNet's own.",
 )
-_PARTS = flags.DEFINE_integer("parts", 2, "Stripes of the FNeck (Table 5).", 0, 4)
-_INIT_FROM = flags.DEFINE_string(
+flags.DEFINE_integer(
+    "parts", TrainSettings.parts, "Stripes of the FNeck (Table 5).", 0, 4
+)
+flags.DEFINE_string(
     "init_from",
-    None,
+    TrainSettings.init_from,
     "Weights to start from, heads excepted: a run directory, .keras, or .h5 by name.",
 )
-_LR = flags.DEFINE_float("lr", 0.065, "Peak learning rate.", 0.0)
-_SCHEDULE = flags.DEFINE_enum(
+flags.DEFINE_float("lr", TrainSettings.lr, "Peak learning rate.", 0.0)
+flags.DEFINE_enum(
     "schedule",
-    "multi_step",
+    TrainSettings.schedule,
     ["multi_step", "cosine", "exponential"],
     "How the learning rate falls, from epoch to epoch.",
 )
-_MILESTONES = flags.DEFINE_list(
+flags.DEFINE_list(
     "milestones",
-    None,
+    TrainSettings.milestones,
     "Epochs at which the learning rate drops; used by --schedule=multi_step. Default: "
     "at 3/7, 9/14 and 6/7 of --epochs, which is 150,225,300 of 350.",
 )
-_LR_DECAY = flags.DEFINE_float(
-    "lr_decay", 0.1, "Factor at each milestone, or of exponential after each epoch."
+flags.DEFINE_float(
+    "lr_decay",
+    TrainSettings.lr_decay,
+    "Factor at each milestone, or of exponential after each epoch.",
 )
-_LR_END = flags.DEFINE_float("lr_end", 0.0, "Of cosine: rate at the end.", 0.0)
-_LR_WARMUP = flags.DEFINE_integer(
-    "lr_warmup_epochs", 0, "Epochs of a linear ramp at the start.", 0
+flags.DEFINE_float(
+    "lr_end", TrainSettings.lr_end, "Of cosine: learning rate at the end.", 0.0
 )
-_L2 = flags.DEFINE_float("l2", 5e-4, "L2 of all weights, coupled.", 0.0)
-_MOMENTUM = flags.DEFINE_float("momentum", 0.9, "Of SGD.", 0.0, 1.0)
-_MARGIN = flags.DEFINE_float("margin", 0.3, "Of the triplet loss.", 0.0)
-_DROPOUT = flags.DEFINE_float("dropout", 0.2, "Before triplet features.", 0.0, 1.0)
-_LABEL_SMOOTHING = flags.DEFINE_float(
-    "label_smoothing", 0.0, "Of the softmax loss.", 0.0, 1.0
+flags.DEFINE_integer(
+    "lr_warmup_epochs",
+    TrainSettings.lr_warmup_epochs,
+    "Epochs of a linear ramp at the start.",
+    0,
 )
-_XLA = flags.DEFINE_boolean("xla", False, "Compile the step with XLA.")
+flags.DEFINE_float("l2", TrainSettings.l2, "L2 of all weights, coupled.", 0.0)
+flags.DEFINE_float(
+    "label_smoothing",
+    TrainSettings.label_smoothing,
+    "Label smoothing of the softmax loss.",
+    0.0,
+    1.0,
+)
+flags.DEFINE_boolean("xla", TrainSettings.xla, "Compile the step with XLA.")
 shared_flags.register_epochs("milestones")
 _REMEDY = "Most often the learning rate is too high: lower --lr."
 
@@ -91,112 +110,151 @@ _REMEDY = "Most often the learning rate is too high: lower --lr."
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    has_classes = shared_flags.has_classes()
     with shared_flags.refusing():
-        _check_flags()
-        strategy = shared_flags.set_up()
-    data = _read_data()
-    run_dir = run_directory.join_run(strategy, data)
+        settings = TrainSettings(**shared_flags.values(TrainSettings))
+        settings.check()
+        strategy = shared_flags.connect()
+        settings.check_batch(strategy.num_replicas_in_sync, has_classes)
+    run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
+    found = train(
+        shared_flags.read_classes() if has_classes else shared_flags.read_data(),
+        run_dir,
+        settings,
+        strategy=strategy,
+        restarts=shared_flags.RESTARTS.value,
+        record=shared_flags.flag_values(),
+        launched=shared_flags.LAUNCHED,
+    )
+    if found and has_classes:
+        print(next_steps.after_classes(run_dir, settings.genotype))
+    elif found:
+        print(next_steps.after_training(run_dir))
+
+
+def train(
+    data: run_directory.Data,
+    run_dir: str | os.PathLike,
+    settings: TrainSettings | None = None,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    restarts: int = 0,
+    record: dict | None = None,
+    launched: float | None = None,
+) -> dict | None:
+    """Trains a network and evaluates it, or goes on with a run that was cut short.
+
+    Args:
+      data: people, or classes.
+      run_dir: folder of the results: `model.keras`, from images to embedding,
+        `heads.keras`, `history.csv`, `curves.png` and `evaluation.json`.
+      settings: how to train; by default CDNet as the authors' released code does.
+      strategy: of `devices.connect`; by default TensorFlow's current one.
+      restarts: see `distributed.guarded`.
+      record: what `run.json` says of the settings; by default all of them.
+      launched: `time.perf_counter()` when the program began; by default now.
+
+    Returns:
+      What evaluation.json holds: `scores` of people (see `report.report`) or `errors`
+      of classes, and the network's `parameters` and `macs`. None on a worker that is
+      not the chief.
+
+    Raises:
+      ValueError: settings that do not fit each other, the data, or the run that is to
+        go on.
+      FileNotFoundError: there is no such genotype, or nothing to start from.
+      FloatingPointError: the loss is not finite.
+    """
+    settings = settings or TrainSettings()
+    strategy = strategy or tf.distribute.get_strategy()
+    record = settings.record() if record is None else record
+    launched = time.perf_counter() if launched is None else launched
+    settings.check()
+    settings.check_batch(strategy.num_replicas_in_sync, _has_classes(data))
+    devices.begin(settings.seed, settings.precision)
+    run_dir = run_directory.join_run(run_dir, record, data, strategy)
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
-        return
+        return json.loads((run_dir / "evaluation.json").read_text())
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
-    batches = _batches(data, first_epoch, distributed.place(strategy))
+    batches = _batches(data, settings, first_epoch, distributed.place(strategy))
     with strategy.scope():
-        model = _model(batches)
-        if _INIT_FROM.value and not first_epoch:
-            _take_weights(model, run_dir)
-    with distributed.guarded(strategy, shared_flags.RESTARTS.value):
-        run_directory.fit(
+        model = _model(batches, settings, _has_classes(data))
+        if settings.init_from and not first_epoch:
+            _take_weights(model, settings.init_from, run_dir)
+    with distributed.guarded(strategy, restarts):
+        fitting.fit(
             model,
-            batches,
+            batches.dataset,
             run_dir,
             strategy,
-            images_per_step=shared_flags.BATCH_SIZE.value,
+            epochs=settings.epochs,
+            steps_per_epoch=batches.steps_per_epoch,
+            images_per_step=settings.batch_size,
             remedies={"loss": _REMEDY},
             log=training_log.History(run_dir / "history.csv", first_epoch),
+            launched=launched,
         )
         model = _local_copy(model, strategy)
-    if distributed.place(strategy)[0] == 0:
-        _write_results(model, data, run_dir)
+    if distributed.place(strategy)[0] > 0:
+        return None
+    provenance = run_directory.begun_with(run_dir, record, data)
+    return _write_results(model, data, run_dir, settings, provenance, launched)
 
 
-def _check_flags() -> None:
-    """Raises an error for flags that do not fit each other, or name what is missing."""
-    shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
-    networks.check_input_shape(shape, _STEM.value)
-    networks.scaled_channels(shared_flags.WIDTH_MULTIPLIER.value)
-    if _GENOTYPE.value not in networks.NAMES:
-        genotype.load(_GENOTYPE.value)
-    if _INIT_FROM.value:
-        transfer.locate(_INIT_FROM.value)
-    if _SCHEDULE.value == "multi_step":
-        epochs = shared_flags.EPOCHS.value
-        schedules.check_milestones("milestones", _milestones(), epochs)
+def _has_classes(data: run_directory.Data) -> bool:
+    return isinstance(data, classification.ClassificationDataset)
 
 
-def _milestones() -> list[int]:
-    return shared_flags.epochs_or_shares(_MILESTONES.value, (150, 225, 300), 350)
-
-
-def _read_data() -> shared_flags.Data:
-    classes = shared_flags.has_classes()
-    return shared_flags.read_classes() if classes else shared_flags.read_data()
-
-
-def _batches(data: shared_flags.Data, first_epoch: int, share) -> pipeline.Batches:
-    options = shared_flags.batch_options(first_epoch)
+def _batches(
+    data: run_directory.Data, settings: TrainSettings, first_epoch: int, share
+) -> pipeline.Batches:
+    options = settings.batch_options(first_epoch, _has_classes(data))
     if isinstance(data, classification.ClassificationDataset):
         batches = classification_pipeline.train_batches(data, **options)
         return pipeline.share_of(batches, share)
-    options["share"] = share
-    return pipeline.train_batches(data.train, **options)
+    return pipeline.train_batches(data.train, share=share, **options)
 
 
-def _normalisation(data: shared_flags.Data) -> preprocess.Normalisation:
+def _normalisation(data: run_directory.Data) -> preprocess.Normalisation:
     """What the batches of a data set are normalised by."""
     if isinstance(data, classification.ClassificationDataset):
         return classification_pipeline.normalisation(data)
     return preprocess.IMAGENET
 
 
-def _model(batches: pipeline.Batches) -> training.ReidTraining:
+def _model(
+    batches: pipeline.Batches, settings: TrainSettings, has_classes: bool
+) -> training.ReidTraining:
     options = {
-        "stem": _STEM.value,
-        "input_shape": (shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3),
-        "width_multiplier": shared_flags.WIDTH_MULTIPLIER.value,
-        "neck": _NECK.value,
-        "parts": _PARTS.value,
+        "stem": settings.stem,
+        "input_shape": settings.input_shape,
+        "width_multiplier": settings.width_multiplier,
+        "neck": settings.neck,
+        "parts": settings.parts,
         "num_classes": batches.num_classes,
-        "dropout": _DROPOUT.value,
+        "dropout": settings.dropout,
     }
-    if _GENOTYPE.value in networks.NAMES:
-        network = networks.build_named(_GENOTYPE.value, **options)
+    if settings.genotype in networks.NAMES:
+        network = networks.build_named(settings.genotype, **options)
     else:
-        network = networks.build(genotype.load(_GENOTYPE.value), **options)
-    margin = None if shared_flags.has_classes() else _MARGIN.value
-    loss = losses.ReidLoss(margin, _LABEL_SMOOTHING.value)
+        network = networks.build(genotype.load(settings.genotype), **options)
+    margin = None if has_classes else settings.margin
+    loss = losses.ReidLoss(margin, settings.label_smoothing)
     model = training.ReidTraining(network, loss)
-    rate = schedules.warmed_up(_rate(), _LR_WARMUP.value)
-    rates = schedules.by_epoch(rate, shared_flags.EPOCHS.value, batches.steps_per_epoch)
-    optimizer = optimizers.CoupledSGD(rates, _MOMENTUM.value, _L2.value)
-    model.compile(optimizers.for_policy(optimizer), _XLA.value)
+    steps = batches.steps_per_epoch
+    rates = schedules.by_epoch(settings.rate(), settings.epochs, steps)
+    optimizer = optimizers.CoupledSGD(rates, settings.momentum, settings.l2)
+    model.compile(optimizers.for_policy(optimizer), settings.xla)
     return model
 
 
-def _rate() -> Callable[[int], float]:
-    if _SCHEDULE.value == "cosine":
-        return schedules.cosine(shared_flags.EPOCHS.value, _LR.value, _LR_END.value)
-    if _SCHEDULE.value == "exponential":
-        return schedules.exponential(_LR.value, _LR_DECAY.value)
-    return schedules.multi_step(_LR.value, _milestones(), _LR_DECAY.value)
-
-
-def _take_weights(model: training.ReidTraining, run_dir: pathlib.Path) -> None:
-    report = transfer.take_weights(model.embedder(), _INIT_FROM.value)
-    atomic_files.write_text(
-        run_dir / "init_from.txt", f"{_INIT_FROM.value}\n{report}\n"
-    )
-    print(f"From {_INIT_FROM.value}: {report}")
+def _take_weights(
+    model: training.ReidTraining, source: str, run_dir: pathlib.Path
+) -> None:
+    taken = transfer.take_weights(model.embedder(), source)
+    atomic_files.write_text(run_dir / "init_from.txt", f"{source}\n{taken}\n")
+    print(f"From {source}: {taken}")
 
 
 def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining:
@@ -204,8 +262,15 @@ def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining
     return model if network is model.network else training.ReidTraining(network)
 
 
-def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) -> None:
-    """Writes networks, curves and, last, evaluation.json."""
+def _write_results(
+    model: training.ReidTraining,
+    data: run_directory.Data,
+    run_dir: pathlib.Path,
+    settings: TrainSettings,
+    provenance: dict,
+    launched: float,
+) -> dict:
+    """Writes networks, curves and, last, evaluation.json; returns what that holds."""
     network = model.embedder()
     network_file.save(network, run_dir / "model.keras", _normalisation(data))
     with atomic_files.replacing(run_dir / "heads.keras") as partial:
@@ -213,10 +278,11 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
     rows = training_log.read_history(run_dir / "history.csv")
     training_log.plot_history(run_dir / "curves.png", rows)
     if isinstance(data, classification.ClassificationDataset):
-        found: dict = {"errors": _errors(model.network, data)}
+        found: dict = {"errors": _errors(model.network, data, settings)}
         table = "\n".join(f"{k:<12}{v:.2%}" for k, v in found["errors"].items())
     else:
-        query, gallery = (_embed(network, part) for part in (data.query, data.gallery))
+        parts = data.query, data.gallery
+        query, gallery = (_embed(network, part, settings) for part in parts)
         found = report.report(query, data.query, gallery, data.gallery)
         table = report.table(found)
     record = {
@@ -225,34 +291,29 @@ def _write_results(model: training.ReidTraining, data, run_dir: pathlib.Path) ->
         "model": {"sha256": measurements.sha256(run_dir / "model.keras")},
         "parameters": counting.parameters(network),
         "macs": counting.macs(network),
-        "provenance": run_directory.begun_with(run_dir, data),
+        "provenance": provenance,
     }
     atomic_files.write_text(run_dir / "evaluation.json", json.dumps(record, indent=1))
-    minutes = (time.perf_counter() - shared_flags.LAUNCHED) / 60
+    minutes = (time.perf_counter() - launched) / 60
     print(
         f"\n{table}\n\n{record['parameters']:,} parameters, {record['macs']:,} "
         f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}\n"
     )
-    if shared_flags.has_classes():
-        print(next_steps.after_classes(run_dir, _GENOTYPE.value))
-    else:
-        print(next_steps.after_training(run_dir))
+    return record
 
 
-def _embed(network: tf.keras.Model, images) -> np.ndarray:
-    size = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
-    batches = pipeline.eval_batches(images.paths, *size)
+def _embed(network: tf.keras.Model, images, settings: TrainSettings) -> np.ndarray:
+    batches = pipeline.eval_batches(images.paths, settings.height, settings.width)
     return np.concatenate([network.predict_on_batch(batch) for batch in batches])
 
 
-def _errors(network: tf.keras.Model, data) -> dict[str, float]:
+def _errors(network: tf.keras.Model, data, settings: TrainSettings) -> dict[str, float]:
     """Shares of test images whose class is not first, or not among the first five.
 
     The scores of all heads are added.
     """
-    size = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
     batches = classification_pipeline.test_batches(
-        data, shared_flags.BATCH_SIZE.value, *size
+        data, settings.batch_size, settings.height, settings.width
     )
     logits = [network.predict_on_batch(images)["logits"] for images, _ in batches]
     scores = np.concatenate([np.sum(heads, axis=0) for heads in logits])  # (n, classes)

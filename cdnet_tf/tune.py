@@ -22,12 +22,11 @@ import signal
 import subprocess
 import sys
 
-from cdnet_tf import atomic_files, shared_flags  # isort: skip  (quiets TensorFlow)
 import keras_tuner as kt
 import numpy as np
 from absl import app, flags
 
-from cdnet_tf import recipes
+from cdnet_tf import atomic_files, recipes, shared_flags
 from cdnet_tf.data import holdout
 from cdnet_tf.learn import hyperparameters as spaces
 from cdnet_tf.learn import study, study_log

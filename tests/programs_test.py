@@ -18,6 +18,7 @@ from absl.testing import flagsaver
 
 from cdnet_tf import run_directory, search, shared_flags
 from cdnet_tf.data import datasets
+from cdnet_tf.learn import fitting
 from cdnet_tf.nn import genotype, networks, transfer
 from cdnet_tf.pedestrians import writer
 from tools import benchmark
@@ -222,10 +223,10 @@ def test_unwritable_run_dir_fails_at_the_start(data_dir, tmp_path):
 
 
 def test_full_disk_fails_before_training(tmp_path, monkeypatch):
-    usage = run_directory.shutil.disk_usage(tmp_path)._replace(free=10**6)
-    monkeypatch.setattr(run_directory.shutil, "disk_usage", lambda _: usage)
+    usage = fitting.shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(fitting.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OSError, match="has 1 MB free, and the run needs 500 MB"):
-        run_directory.check_space(tmp_path, 500 * 10**6)
+        fitting.check_space(tmp_path, 500 * 10**6)
 
 
 @pytest.mark.parametrize(
@@ -263,8 +264,15 @@ def test_bad_flag_may_be_put_right_in_the_same_run_dir(data_dir, tmp_path):
     data = datasets.read("market1501", str(data_dir))
     for top_k in (7, 2):
         _parse(*_arguments(data_dir, tmp_path / "run", top_k=top_k))
-        record = run_directory.open_run(data) / "run.json"
+        record = (
+            run_directory.open_run(tmp_path / "run", shared_flags.flag_values(), data)
+            / "run.json"
+        )
         assert json.loads(record.read_text())["flags"]["top_k"] == str(top_k)
+
+
+def _settings():
+    return search.SearchSettings(**shared_flags.values(search.SearchSettings))
 
 
 @pytest.mark.parametrize("name", ["cs", "cds"])
@@ -273,15 +281,15 @@ def test_flag_files_parse_and_demo_stands_on_top(name, monkeypatch):
     _parse(f"--flagfile=flags/{name}.cfg")
     assert flags.FLAGS.space == name
     assert (flags.FLAGS.epochs, flags.FLAGS.batch_size) == (240, 64)
-    options = shared_flags.batch_options(0)
+    options = _settings().batch_options()
     assert (options["erasing"], options["pad"]) == (0.5, None)
     _parse("--random_erasing=0.1", "--crop_padding=3")
-    options = shared_flags.batch_options(0)
+    options = _settings().batch_options()
     assert (options["erasing"], options["pad"]) == (0.1, 3)
     _parse(f"--flagfile=flags/{name}.cfg", "--flagfile=flags/demo.cfg")
     assert flags.FLAGS.space == name
     assert flags.FLAGS.dataset == "pedestrians"
-    assert shared_flags.batch_options(0)["erasing"] == 0
+    assert _settings().random_erasing == 0
 
 
 def test_unknown_argument_is_refused():

@@ -25,12 +25,12 @@ import time
 import types
 from collections.abc import Callable
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf.learn import optimizers, training
+from cdnet_tf import shared_flags
+from cdnet_tf.learn import devices, optimizers, training
 from cdnet_tf.nn import counting, networks
 from cdnet_tf.retrieval import ranking, reranking
 
@@ -72,7 +72,7 @@ def size() -> None:
         )
 
 
-@shared_flags.unrewritten()
+@devices.unrewritten()
 def train() -> None:
     """CDNet's training step at 256x128, and how long its convolutions alone must take.
 
@@ -80,7 +80,7 @@ def train() -> None:
     gradients of inputs and of weights), at the best rate that a dense convolution of
     the network's own sizes reaches here. Both are timed in turn.
     """
-    shared_flags.set_threads()
+    devices.set_threads()
     batch = flags.FLAGS.batch_size if flags.FLAGS["batch_size"].present else 8
     shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     began = time.perf_counter()

@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
+from cdnet_tf import shared_flags
 from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import folding, rewrite, tflite, tflite_file
 from cdnet_tf.nn import networks

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import time
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 from absl import app, flags
 
+from cdnet_tf import shared_flags
 from cdnet_tf.data import pipeline
 
 # Unless the flags say otherwise.

@@ -24,12 +24,12 @@ import tempfile
 import time
 import types
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf.learn import bilevel, optimizers
+from cdnet_tf import shared_flags
+from cdnet_tf.learn import bilevel, devices, optimizers
 from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import branches, supernet
 
@@ -139,7 +139,7 @@ class _Server:
 def serve(options: dict) -> None:
     """The measured process: builds a step, then answers requests on stdin."""
     rewritten = options.pop("rewritten", "reference" in options)
-    with contextlib.nullcontext() if rewritten else shared_flags.unrewritten():
+    with contextlib.nullcontext() if rewritten else devices.unrewritten():
         _serve(options)
 
 
@@ -204,7 +204,7 @@ def _measure(set_alpha, step, k: int | str) -> dict:
 
 
 def _our_step(space: str, k: int | str):
-    shared_flags.set_threads()
+    devices.set_threads()
     members = genotype.SPACES[space]
     size = _step_size()
     net = supernet.Supernet(members, 10, (size["height"], size["width"], 3))
@@ -260,7 +260,7 @@ def _reference_step(reference: str, space: str, k: int):
     return set_alpha, step, lambda: both_passes.get_concrete_function(x, y)
 
 
-@shared_flags.unrewritten()
+@devices.unrewritten()
 def profile() -> None:
     """Time in each kind of op of a CDS top-2 step, summed over threads."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2

@@ -22,7 +22,6 @@ import sys
 import tempfile
 from typing import NamedTuple
 
-from cdnet_tf import shared_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import pathlib
 
-from cdnet_tf import shared_flags  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import tensorflow as tf
 from absl import app, flags, logging
 

@@ -13,11 +13,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-# Before TensorFlow is imported, which shared_flags quiets.
-from cdnet_tf import next_steps, shared_flags  # isort: skip
 import numpy as np
 from absl import app, flags
 
+from cdnet_tf import next_steps, shared_flags
 from cdnet_tf.deploy import network_file, torch_weights
 from cdnet_tf.nn import counting
 

@@ -13,13 +13,14 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from cdnet_tf import shared_flags
 from cdnet_tf.data import datasets
 from cdnet_tf.deploy import embedders, export_report, measurements
+from cdnet_tf.learn import devices
 from cdnet_tf.retrieval import baselines, ranking
 
 _MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
@@ -32,7 +33,7 @@ _RUNS = 50  # timed
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    shared_flags.set_threads()
+    devices.set_threads()
     model, exports = pathlib.Path(_MODEL.value), pathlib.Path(_EXPORT_DIR.value)
     measured, origin = measurements.of_network(model)
     if not measured:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import pathlib
 
-from cdnet_tf import shared_flags  # isort: skip  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+from cdnet_tf import shared_flags
 from cdnet_tf.data import image_files, preprocess
 from cdnet_tf.deploy import network_file
+from cdnet_tf.learn import devices
 from cdnet_tf.retrieval import pictures
 
 _MODEL = flags.DEFINE_string("model", None, "A run's model.keras.", required=True)
@@ -34,7 +35,7 @@ _STAGES = ("stage1", "stage2", "stage3")
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    shared_flags.set_threads()
+    devices.set_threads()
     path = pathlib.Path(_MODEL.value)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; pass a run's model.keras.")

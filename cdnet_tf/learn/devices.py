@@ -1,6 +1,81 @@
-"""The devices of a training, and whether its batch fits them."""
+"""The devices of a training: threads, replicas, precision, and whether a batch fits."""
 
 from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from cdnet_tf.learn import distributed
+
+STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
+
+
+def connect(strategy: str = "auto", logical_cpus: int = 1) -> tf.distribute.Strategy:
+    """Sets the threads and returns the strategy. Call once, before any tensor.
+
+    Args:
+      strategy: one of `STRATEGIES`. `mirrored` is all GPUs, or the logical CPUs;
+        `auto` is that where there is more than one; `multi_worker` is all machines of
+        `TF_CONFIG` or of a Slurm step.
+      logical_cpus: into how many logical devices the CPU is split.
+    """
+    set_threads()
+    if logical_cpus > 1:
+        configuration = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [configuration] * logical_cpus
+        )
+    if strategy == "multi_worker":
+        return distributed.connect()
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    if strategy == "one_device" or len(names) == 1 and strategy == "auto":
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy(names)
+
+
+def begin(seed: int, precision: str) -> None:
+    """Seeds everything that is drawn and sets Keras' precision, for one run.
+
+    Dropout then draws from a generator that a checkpoint can hold, so that a resumed
+    run goes on where it stopped.
+    """
+    tf.keras.utils.set_random_seed(seed)
+    tf.keras.backend.experimental.enable_tf_random_generator()
+    tf.keras.mixed_precision.set_global_policy(precision)
+
+
+def set_threads() -> None:
+    """Gives each core one small op, where TensorFlow would give one op all cores."""
+    if tf.config.list_physical_devices("GPU"):
+        return
+    cores = os.cpu_count() or 1
+    try:
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // 4))
+    except RuntimeError:
+        pass  # TensorFlow is running already, as in a notebook; speed alone differs.
+
+
+@contextlib.contextmanager
+def unrewritten() -> Iterator[None]:
+    """Runs graphs on a CPU as they are written: for training steps, not for inference.
+
+    TensorFlow would rewrite them before the first step, which takes as long as a third
+    of it and makes the later ones no faster. Nor would the order in which gradients are
+    added be that of the same replicas on several machines.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        yield
+        return
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 def check_batch(batch_size: int, images_per_id: int, replicas: int) -> None:

@@ -1,0 +1,84 @@
+"""Training to the last epoch in a run's directory, from its last checkpoint on."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+
+import tensorflow as tf
+
+from cdnet_tf.learn import callbacks, devices, distributed, progress
+
+
+def fit(
+    model: tf.keras.Model,
+    dataset: tf.data.Dataset,
+    run_dir: pathlib.Path,
+    strategy: tf.distribute.Strategy,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    images_per_step: int,
+    remedies: dict[str, str],
+    log: tf.keras.callbacks.Callback,
+    launched: float,
+) -> None:
+    """Trains to the last epoch, from the last checkpoint on, and keeps one an epoch.
+
+    Args:
+      model: compiled.
+      dataset: batches of this worker, from the epoch after the checkpoint.
+      run_dir: whose `checkpoint` and `tensorboard` it fills.
+      strategy: under which the model was made.
+      epochs: of the whole run.
+      steps_per_epoch: the same in every epoch.
+      images_per_step: of all replicas.
+      remedies: what to do if one of these losses is not finite.
+      log: what the caller writes of each epoch.
+      launched: `time.perf_counter()` when the run was started.
+
+    Raises:
+      OSError: the disk has no room for the checkpoints.
+      FloatingPointError: a loss is not finite.
+    """
+    weights = sum(weight.shape.num_elements() for weight in model.weights)
+    # Weights, momentum and the checkpoint before it, while the next one is written.
+    check_space(run_dir, 2 * 2 * 4 * weights)
+    folder = run_dir / "checkpoint"
+    first_epoch = callbacks.last_epoch(folder)
+    checkpoint = callbacks.EpochCheckpoint(folder, model)
+    checkpoint.restore()
+    if first_epoch >= epochs:
+        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
+        return
+    if first_epoch:
+        print(f"Going on after epoch {first_epoch} of {run_dir}.")
+    summaries = tf.keras.callbacks.TensorBoard(
+        str(run_dir / "tensorboard"), write_graph=False
+    )
+    with devices.unrewritten():
+        model.fit(
+            distributed.feed(strategy, dataset),
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            verbose=0,
+            callbacks=[
+                callbacks.StopOnNaN(remedies),
+                callbacks.Throughput(images_per_step, launched),
+                log,
+                summaries,
+                checkpoint,
+                progress.EpochLine(),
+            ],
+        )
+
+
+def check_space(directory: pathlib.Path, needed_bytes: int) -> None:
+    """Raises OSError where the disk has no room for a run's files."""
+    free = shutil.disk_usage(directory).free
+    if free < needed_bytes:
+        raise OSError(
+            f"run_dir={directory} has {free / 1e6:.0f} MB free, and the run needs "
+            f"{needed_bytes / 1e6:.0f} MB; free some or choose another --run_dir."
+        )

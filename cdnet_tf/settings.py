@@ -1,0 +1,240 @@
+"""Values that decide how a search or a training goes, with their defaults.
+
+A program reads them from its flags, which have the same names; a notebook writes them
+down. Neither this module nor anything that takes the values has heard of flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+from cdnet_tf.learn import bilevel, devices, schedules
+from cdnet_tf.nn import genotype, networks, transfer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a search and a training have in common.
+
+    The defaults are those of the paper (section 4.2) and, where it is silent, of the
+    authors' released code.
+
+    Attributes:
+      epochs: at least 1.
+      seed: of everything that is drawn, non-negative.
+      height, width: of the network's input, pixels; divisible by 16.
+      width_multiplier: scales the channels of every layer.
+      batch_size: images in a batch, P x K.
+      images_per_id: K, the images of one identity in a batch.
+      random_erasing: probability that a part of a training image is erased, 0..1.
+      crop_padding: pixels by which a training image may shift in each direction; by
+        default 10 at height 256, and as large a part of other heights.
+      momentum: of the weights' SGD.
+      margin: of the triplet loss.
+      dropout: rate before the triplet feature, 0..1.
+      precision: a Keras policy, `float32`, `mixed_float16` or `mixed_bfloat16`.
+      cache_mb: memory for decoded images; by default a quarter of what is free.
+    """
+
+    epochs: int = 240
+    seed: int = 0
+    height: int = 256
+    width: int = 128
+    width_multiplier: float = 1.0
+    batch_size: int = 64
+    images_per_id: int = 4
+    random_erasing: float = 0.5
+    crop_padding: int | None = None
+    momentum: float = 0.9
+    margin: float = 0.3
+    dropout: float = 0.2
+    precision: str = "float32"
+    cache_mb: int | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the network's input."""
+        return self.height, self.width, 3
+
+    def check_batch(self, replicas: int, has_classes: bool = False) -> None:
+        """Raises ValueError unless every replica gets two whole identities or more."""
+        images_per_id = 1 if has_classes else self.images_per_id
+        devices.check_batch(self.batch_size, images_per_id, replicas)
+
+    def batch_options(
+        self, first_epoch: int = 0, has_classes: bool = False
+    ) -> dict[str, Any]:
+        """Returns the arguments that make the training batches.
+
+        Args:
+          first_epoch: at which the run begins, or goes on.
+          has_classes: whether the data set shows classes instead of people.
+        """
+        options = {
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "first_epoch": first_epoch,
+            "height": self.height,
+            "width": self.width,
+        }
+        if has_classes:
+            return {**options, "batch_size": self.batch_size}
+        return {
+            **options,
+            "identities_per_batch": self.batch_size // self.images_per_id,
+            "images_per_id": self.images_per_id,
+            "erasing": self.random_erasing,
+            "pad": self.crop_padding,
+            "cache_bytes": None if self.cache_mb is None else self.cache_mb * 2**20,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Returns the values that decide the result, for the record of a run."""
+        values = dataclasses.asdict(self)
+        del values["cache_mb"]
+        return values
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSettings(RunSettings):
+    """How a search goes; the defaults are those of the authors' released code.
+
+    Attributes:
+      space: `cs`, 6 branches a block, or `cds`, 12.
+      top_k: branches that run in each block, 1 to 6 or 12, or `all`.
+      exploration: how a step's branches are chosen, see `bilevel.Exploration`.
+      temperature: of `gumbel` at the start; it falls to 0.
+      warmup_epochs: of `uniform_warmup`, without steps of alpha.
+      w_lr, w_lr_end: learning rate of the weights, at both ends of a cosine.
+      w_l2: L2 of the weights, coupled.
+      alpha_lr: learning rate of alpha (Adam).
+      alpha_milestones: epochs at which it drops to a tenth; by default after a third
+        and two thirds of the epochs.
+      alpha_l2: L2 of alpha, coupled.
+    """
+
+    space: str = "cds"
+    top_k: int | str = 2
+    exploration: str = "none"
+    temperature: float = 1.0
+    warmup_epochs: int = 20
+    w_lr: float = 0.025
+    w_lr_end: float = 1e-4
+    w_l2: float = 3e-4
+    alpha_lr: float = 3e-4
+    alpha_milestones: tuple[int, ...] | None = None
+    alpha_l2: float = 1e-3
+
+    @property
+    def branches(self) -> tuple[genotype.Branch, ...]:
+        """The branches of each block."""
+        return genotype.SPACES[self.space]
+
+    @property
+    def chosen(self) -> int:
+        """How many of them run in a step."""
+        return len(self.branches) if self.top_k == "all" else int(self.top_k)
+
+    @property
+    def milestones(self) -> list[int]:
+        """Epochs at which alpha's learning rate drops."""
+        if self.alpha_milestones is None:
+            return schedules.at_same_shares((80, 160), 240, self.epochs)
+        return [int(epoch) for epoch in self.alpha_milestones]
+
+    @property
+    def network_options(self) -> dict:
+        """Arguments of the networks of the space."""
+        return {
+            "input_shape": self.input_shape,
+            "width_multiplier": self.width_multiplier,
+        }
+
+    def check(self) -> None:
+        """Raises ValueError for values that do not fit each other."""
+        networks.check_input_shape(self.input_shape, "reid")
+        networks.scaled_channels(self.width_multiplier)
+        bilevel.check_top_k(self.chosen, self.branches)
+        schedules.check_milestones("alpha_milestones", self.milestones, self.epochs)
+        if self.exploration == "uniform_warmup" and self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} leaves alpha none of epochs="
+                f"{self.epochs} to learn in; lower it, or choose another exploration."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings(RunSettings):
+    """How a training goes; the defaults are those of the authors' released code.
+
+    Attributes:
+      genotype: a search's run directory, a genotype file, a name of
+        `networks.NAMES`, or the branches themselves, `(3,5,1) (3,7,2) ...`.
+      stem: first convolution, `reid` (7x7 /2 and pool) or `cifar` (3x3 /1).
+      neck: one of `networks.NECKS` (Table 6).
+      parts: stripes of the FNeck, 0 to 4 (Table 5).
+      init_from: weights to start from, heads excepted: a run directory, a .keras file,
+        or an .h5 file, whose layers are found by name.
+      lr: peak learning rate.
+      schedule: how the learning rate falls from epoch to epoch: `multi_step`, `cosine`
+        or `exponential`.
+      milestones: of `multi_step`, epochs at which it drops; by default at 3/7, 9/14
+        and 6/7 of the epochs.
+      lr_decay: factor at each milestone, or of `exponential` after each epoch.
+      lr_end: of `cosine`, the learning rate at the end.
+      lr_warmup_epochs: epochs of a linear ramp at the start.
+      l2: L2 of all weights, coupled.
+      label_smoothing: of the softmax loss, 0..1.
+      xla: compile the step with XLA.
+    """
+
+    genotype: str | os.PathLike = "cdnet"
+    stem: str = "reid"
+    neck: str = "fbl"
+    parts: int = 2
+    init_from: str | None = None
+    lr: float = 0.065
+    schedule: str = "multi_step"
+    milestones: tuple[int, ...] | None = None
+    lr_decay: float = 0.1
+    lr_end: float = 0.0
+    lr_warmup_epochs: int = 0
+    l2: float = 5e-4
+    label_smoothing: float = 0.0
+    xla: bool = False
+
+    @property
+    def drops(self) -> list[int]:
+        """Epochs at which the learning rate of `multi_step` drops."""
+        if self.milestones is None:
+            return schedules.at_same_shares((150, 225, 300), 350, self.epochs)
+        return [int(epoch) for epoch in self.milestones]
+
+    def check(self) -> None:
+        """Refuses values that do not fit each other, or that name what is missing.
+
+        Raises:
+          FileNotFoundError: there is no such genotype, or nothing to start from.
+          ValueError: of all others.
+        """
+        networks.check_input_shape(self.input_shape, self.stem)
+        networks.scaled_channels(self.width_multiplier)
+        if self.genotype not in networks.NAMES:
+            genotype.load(self.genotype)
+        if self.init_from:
+            transfer.locate(self.init_from)
+        if self.schedule == "multi_step":
+            schedules.check_milestones("milestones", self.drops, self.epochs)
+
+    def rate(self) -> Callable[[int], float]:
+        """Returns the learning rate as a function of the epoch."""
+        if self.schedule == "cosine":
+            rate = schedules.cosine(self.epochs, self.lr, self.lr_end)
+        elif self.schedule == "exponential":
+            rate = schedules.exponential(self.lr, self.lr_decay)
+        else:
+            rate = schedules.multi_step(self.lr, self.drops, self.lr_decay)
+        return schedules.warmed_up(rate, self.lr_warmup_epochs)
