@@ -7,7 +7,7 @@ whose losses are summed (Eq. 10). Heads are dropped at inference.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -32,7 +32,7 @@ class Neck(NamedTuple):
     logits: list[Tensor]
 
 
-def _dense(units: int, name: str, **options) -> layers.Layer:
+def _dense(units: int, name: str, **options: Any) -> layers.Layer:
     init = tf.keras.initializers.RandomNormal(stddev=1e-3)
     return layers.Dense(units, kernel_initializer=init, name=name, **options)
 

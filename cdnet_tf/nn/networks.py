@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -147,7 +148,7 @@ def build(
     stem: str = "reid",
     single_stream: bool = False,
     name: str = "cdnet",
-    **neck_options,
+    **neck_options: Any,
 ) -> tf.keras.Model:
     """Builds the network of a genotype: one flat functional graph of stock layers.
 
@@ -176,7 +177,7 @@ def build_named(
     input_shape: tuple[int, int, int] = (256, 128, 3),
     width_multiplier: float = 1.0,
     stem: str = "reid",
-    **neck_options,
+    **neck_options: Any,
 ) -> tf.keras.Model:
     """Builds a published network or a baseline; arguments as of `build`.
 

@@ -33,7 +33,9 @@ class Embeddings:
     name: str
 
     @classmethod
-    def of(cls, rows: np.ndarray, name: str, labels: protocol.Labels | None = None):
+    def of(
+        cls, rows: np.ndarray, name: str, labels: protocol.Labels | None = None
+    ) -> Embeddings:
         """Checks embeddings.
 
         Args:

@@ -97,7 +97,9 @@ class _Nearest:
         rows, columns = _split(near)
         self._merge(start + columns, first + rows, block[rows, columns])
 
-    def _merge(self, images: np.ndarray, indices: np.ndarray, values: np.ndarray):
+    def _merge(
+        self, images: np.ndarray, indices: np.ndarray, values: np.ndarray
+    ) -> None:
         """Takes in candidates: to the image, by index, at the distance."""
         # Stable: an image's candidates of equal distance stay in ascending order.
         order = np.lexsort((values, images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def table(report: dict) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Turns dataclasses and tuples into what JSON reads back equal."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]

@@ -8,7 +8,8 @@ business of `branches`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +35,7 @@ class Bank(tf.keras.layers.Layer):
         c_in: int,
         c_out: int,
         seed: int = 0,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.lites = tuple(map(tuple, lites))
@@ -68,7 +69,14 @@ class Bank(tf.keras.layers.Layer):
             )
         )
 
-    def _rows(self, name, count, shapes, random, **options) -> tf.Variable:
+    def _rows(
+        self,
+        name: str,
+        count: int,
+        shapes: packing.Shapes,
+        random: np.random.Generator,
+        **options: Any,
+    ) -> tf.Variable:
         initial = np.stack([packing.initial_row(shapes, random) for _ in range(count)])
         return self.add_weight(
             name,
@@ -80,7 +88,9 @@ class Bank(tf.keras.layers.Layer):
             **options,
         )
 
-    def call(self, x: Tensor, row: Tensor, training: bool, learn_weights: bool):
+    def call(
+        self, x: Tensor, row: Tensor, training: bool, learn_weights: bool
+    ) -> Tensor:
         """Runs one candidate.
 
         Args:
@@ -161,13 +171,23 @@ class Bank(tf.keras.layers.Layer):
         }
 
 
-def _run(functions, index, x, body, lites, channels, learn_weights):
+def _run(
+    functions: branches.CBlockFunctions,
+    index: Tensor,
+    x: Tensor,
+    body: Tensor,
+    lites: Tensor,
+    channels: int,
+    learn_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The chosen CBlock with its own gradient: (y, body and Lite statistics)."""
 
-    def forward(x, body, lites):
+    def forward(
+        x: Tensor, body: Tensor, lites: Tensor
+    ) -> tuple[tuple[Tensor, ...], Callable]:
         result = functions.forward(index, x, body, lites, channels)
 
-        def gradient(dy, *_):
+        def gradient(dy: Tensor, *_: Tensor) -> list[Tensor]:
             arguments = index, dy, x, body, lites, result.kept
             return functions.backward(*arguments, learn_weights)
 

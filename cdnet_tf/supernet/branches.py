@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import atexit
 import functools
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -24,15 +24,19 @@ from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import cblock, forward_backward, packing
 
 STRUCTURES = tuple(branch.lites for branch in genotype.CS)
+_Structure = tuple[int, int]
+_Kept = dict[tf.DType, list[Tensor]]
+# A traced function; TensorFlow gives its class no public name.
+_Traced = Any
 IDENTITY = len(STRUCTURES)  # index of the structure that passes its input through
 
 
-def _trace(function: Callable, specs: Sequence[tf.TensorSpec]):
+def _trace(function: Callable, specs: Sequence[tf.TensorSpec]) -> _Traced:
     named = [tf.TensorSpec(s.shape, s.dtype, f"x{i}") for i, s in enumerate(specs)]
     return tf.function(function, autograph=False).get_concrete_function(*named)
 
 
-def _call(function, arguments: Sequence[Tensor]) -> list[Tensor]:
+def _call(function: _Traced, arguments: Sequence[Tensor]) -> list[Tensor]:
     """Calls a traced function in a way that the graph optimiser does not inline."""
     return tf.raw_ops.PartitionedCall(
         args=list(arguments), Tout=[t.dtype for t in function.outputs], f=function
@@ -43,7 +47,7 @@ def _pack(statistics: list[tuple[Tensor, Tensor]]) -> Tensor:
     return tf.concat([t for pair in statistics for t in pair], 0)
 
 
-def _flat(kept: dict[tf.DType, list[Tensor]]) -> list[Tensor]:
+def _flat(kept: _Kept) -> list[Tensor]:
     return [tensor for tensors in kept.values() for tensor in tensors]
 
 
@@ -130,13 +134,20 @@ class CBlockFunctions:
         return gradients
 
     @functools.cached_property
-    def _inference(self) -> list:
+    def _inference(self) -> list[_Traced]:
         rows = tf.TensorSpec([None, None])
         specs = [*self._specs, rows, rows]
         branches = []
         for structure in STRUCTURES:
 
-            def infer(x, body, lites, like, *statistics, structure=structure):
+            def infer(
+                x: Tensor,
+                body: Tensor,
+                lites: Tensor,
+                like: Tensor,
+                *statistics: Tensor,
+                structure: _Structure = structure,
+            ) -> list[Tensor]:
                 ops = forward_backward.Inference(
                     self._moving(structure, x, like, *statistics)
                 )
@@ -169,7 +180,14 @@ class CBlockFunctions:
         y.set_shape([*x.shape[:3], channels])
         return y
 
-    def _weights(self, structure, x, body, lites, like):
+    def _weights(
+        self,
+        structure: _Structure,
+        x: Tensor,
+        body: Tensor,
+        lites: Tensor,
+        like: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor], list[dict[str, Tensor]]]:
         """Arguments of `cblock` from those of a traced function."""
         c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
         (named,) = packing.unpack(
@@ -181,11 +199,20 @@ class CBlockFunctions:
             packing.unpack(lites, packing.lite_shapes(c_out // 4), sum(structure)),
         )
 
-    def _moving(self, structure, x, like, body_rows, lite_rows):
+    def _moving(
+        self,
+        structure: _Structure,
+        x: Tensor,
+        like: Tensor,
+        body_rows: Tensor,
+        lite_rows: Tensor,
+    ) -> list[tuple[Tensor, Tensor]]:
         """(mean, variance) pairs in the order in which `cblock` normalises."""
         c_in, c_out = tf.shape(x)[3], tf.shape(like)[0]
 
-        def pairs(rows, shapes, count):
+        def pairs(
+            rows: Tensor, shapes: packing.Shapes, count: int
+        ) -> list[tuple[Tensor, Tensor]]:
             named = packing.unpack(rows, packing.statistics_shapes(shapes), count)
             values = [value for row in named for value in row.values()]
             return list(zip(values[::2], values[1::2]))
@@ -195,11 +222,13 @@ class CBlockFunctions:
         lites = pairs(lite_rows, packing.lite_shapes(c_out // 4), sum(structure))
         return [squeeze, *lites, *others]
 
-    def _trace_forward(self, structure):
+    def _trace_forward(self, structure: _Structure) -> tuple[_Traced, _Kept]:
         """One structure traced, and what it keeps."""
         record = forward_backward.Forward()
 
-        def forward(x, body, lites, like):
+        def forward(
+            x: Tensor, body: Tensor, lites: Tensor, like: Tensor
+        ) -> list[Tensor]:
             weights = self._weights(structure, x, body, lites, like)
             y = cblock.cblock(record, structure, x, *weights)
             first, last = 1, 1 + sum(structure)
@@ -210,29 +239,42 @@ class CBlockFunctions:
 
         return _trace(forward, self._specs), record.kept
 
-    def _forward_branch(self, forward, kept):
-        def run(*arguments):
+    def _forward_branch(self, forward: _Traced, kept: _Kept) -> _Traced:
+        def run(*arguments: Tensor) -> list[Tensor]:
             y, body, lites, *flat = _call(forward, arguments)
             return [y, body, lites, *self._pad(flat, kept)]
 
         return self._branch(run, self._specs)
 
-    def _backward_branches(self, kept, learn_weights: bool) -> list:
+    def _backward_branches(
+        self, kept: list[_Kept], learn_weights: bool
+    ) -> list[_Traced]:
         branches = [
             self._backward_branch(structure, each, learn_weights)
             for structure, each in zip(STRUCTURES, kept)
         ]
 
-        def identity(dy, x, body, lites, *_):
+        def identity(
+            dy: Tensor, x: Tensor, body: Tensor, lites: Tensor, *_: Tensor
+        ) -> list[Tensor]:
             # It was given no row, so its weights' gradients have none either.
             return [tf.identity(dy), body, lites][: 3 if learn_weights else 1]
 
         return [*branches, self._branch(identity, self._padded_specs())]
 
-    def _backward_branch(self, structure, kept, learn_weights: bool):
+    def _backward_branch(
+        self, structure: _Structure, kept: _Kept, learn_weights: bool
+    ) -> _Traced:
         counts = [len(tensors) for tensors in kept.values()]
 
-        def backward(dy, x, body, lites, like, *flat):
+        def backward(
+            dy: Tensor,
+            x: Tensor,
+            body: Tensor,
+            lites: Tensor,
+            like: Tensor,
+            *flat: Tensor,
+        ) -> list[Tensor]:
             groups = dict(
                 zip(kept, tf.nest.pack_sequence_as([[0] * n for n in counts], flat))
             )
@@ -247,12 +289,12 @@ class CBlockFunctions:
         kept_specs = [tf.TensorSpec(t.shape, t.dtype) for t in _flat(kept)]
         traced = _trace(backward, [self._specs[0], *self._specs, *kept_specs])
 
-        def run(*arguments):
+        def run(*arguments: Tensor) -> list[Tensor]:
             return _call(traced, [*arguments[:5], *self._unpad(arguments[5:], counts)])
 
         return self._branch(run, self._padded_specs())
 
-    def _branch(self, function, specs):
+    def _branch(self, function: Callable, specs: Sequence[tf.TensorSpec]) -> _Traced:
         # Case compares signatures only by dtype, so branches take any shape.
         return _trace(function, [tf.TensorSpec(None, spec.dtype) for spec in specs])
 
@@ -262,11 +304,13 @@ class CBlockFunctions:
         ]
         return [self._specs[0], *self._specs, *kept]
 
-    def _identity(self, x, body, lites, like):
+    def _identity(
+        self, x: Tensor, body: Tensor, lites: Tensor, like: Tensor
+    ) -> list[Tensor]:
         nothing = tf.zeros([0, 0])
         return [tf.identity(x), nothing, nothing, *self._pad([], {})]
 
-    def _pad(self, flat, kept):
+    def _pad(self, flat: Iterable[Tensor], kept: _Kept) -> list[Tensor]:
         """Fills each dtype's tensors up to the common count."""
         flat = iter(flat)
         padded = []
@@ -275,8 +319,9 @@ class CBlockFunctions:
             padded += own + [tf.zeros([0], dtype)] * (width - len(own))
         return padded
 
-    def _unpad(self, padded, counts):
-        flat, start = [], 0
+    def _unpad(self, padded: Sequence[Tensor], counts: list[int]) -> list[Tensor]:
+        flat: list[Tensor] = []
+        start = 0
         for width, count in zip(self._widths.values(), counts):
             flat += padded[start : start + count]
             start += width

@@ -24,7 +24,7 @@ class _Pointwise:
     shapes to reshape to are computed once.
     """
 
-    def __init__(self, ops, x: Tensor, widths: Sequence[Tensor]) -> None:
+    def __init__(self, ops: Ops, x: Tensor, widths: Sequence[Tensor]) -> None:
         self._ops = ops
         self._flat = [tf.stack([-1, width]) for width in widths]
         spatial = tf.shape(x)[:3]
@@ -39,7 +39,9 @@ class _Pointwise:
 _IN, _MID, _OUT = range(3)
 
 
-def _stream(ops, conv1x1, x: Tensor, lites: list[dict[str, Tensor]]) -> Tensor:
+def _stream(
+    ops: Ops, conv1x1: _Pointwise, x: Tensor, lites: list[dict[str, Tensor]]
+) -> Tensor:
     for lite in lites:
         x = tf.raw_ops.DepthwiseConv2dNative(
             input=conv1x1(x, lite["pointwise/kernel"], _MID, _MID),
@@ -52,7 +54,7 @@ def _stream(ops, conv1x1, x: Tensor, lites: list[dict[str, Tensor]]) -> Tensor:
     return x
 
 
-def _gated(ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
+def _gated(ops: Ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
     def dense(x: Tensor, name: str) -> Tensor:
         kernel, bias = body[f"{name}/kernel"], body[f"{name}/bias"]
         return x @ tf.cast(kernel, x.dtype) + tf.cast(bias, x.dtype)
@@ -64,7 +66,7 @@ def _gated(ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
 
 
 def cblock(
-    ops,
+    ops: Ops,
     structure: tuple[int, int],
     x: Tensor,
     c_out: Tensor,
@@ -85,7 +87,9 @@ def cblock(
     """
     conv1x1 = _Pointwise(ops, x, (tf.shape(x)[3], c_out // 4, c_out))
 
-    def conv_bn(x, name: str, source: int, target: int, activate: bool) -> Tensor:
+    def conv_bn(
+        x: Tensor, name: str, source: int, target: int, activate: bool
+    ) -> Tensor:
         x = conv1x1(x, body[f"{name}/conv/kernel"], source, target)
         bn = body[f"{name}/bn/gamma"], body[f"{name}/bn/beta"]
         return ops.batch_norm(x, *bn, activate)

@@ -6,7 +6,8 @@ is a row of the first bank and, where the CBlock is repeated, one of the second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ from cdnet_tf.supernet import bank
 
 
 @tf.custom_gradient
-def straight_through_sum(weights: Tensor, *outputs: Tensor):
+def straight_through_sum(weights: Tensor, *outputs: Tensor) -> tuple[Tensor, Callable]:
     """Sum of the chosen branches, with the gradient of Eqs. 5 to 8.
 
     Forward every chosen branch counts exactly 1 (h). Backward the gradient flows to
@@ -28,7 +29,7 @@ def straight_through_sum(weights: Tensor, *outputs: Tensor):
       *outputs: k tensors of one shape.
     """
 
-    def gradient(dy):
+    def gradient(dy: Tensor) -> tuple[Tensor, ...]:
         weight_gradients = [
             tf.reduce_sum(tf.cast(dy, tf.float32) * tf.cast(output, tf.float32))
             for output in outputs
@@ -54,7 +55,7 @@ class MBlock(tf.keras.layers.Layer):
         c_in: int,
         c_out: int,
         seed: int = 0,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.space = tuple(genotype.Branch(*branch) for branch in space)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,9 @@ from cdnet_tf.nn import blocks, genotype, necks, networks
 from cdnet_tf.supernet import mblock
 
 
-def _fixed(block, shape, name: str, **options) -> tf.keras.Model:
+def _fixed(
+    block: Callable[..., Tensor], shape: tuple[int, ...], name: str, **options: Any
+) -> tf.keras.Model:
     """One of the blocks that are not searched, as a model of its own."""
     x = tf.keras.Input(shape)
     return tf.keras.Model(x, block(x, name=name, **options), name=name)
@@ -119,7 +122,7 @@ class Supernet(tf.keras.Model):
         best = np.argmax(self.alpha.numpy(), axis=1)
         return genotype.Genotype(tuple(self.space[j] for j in best))
 
-    def derive_network(self, **options) -> tf.keras.Model:
+    def derive_network(self, **options: Any) -> tf.keras.Model:
         """The derived network with the supernet's weights.
 
         Args:
