@@ -262,14 +262,14 @@ def _write_results(
     """
     net, counts = model.net, model.counts.numpy()
     alphas = _history(run_dir, model).read()
-    found = net.derive()
-    whole = networks.build(found, **settings.network_options)
+    derived = net.derive()
+    whole = networks.build(derived, **settings.network_options)
     report = search_log.collapse_report(alphas, counts, net.space)
     search_log.write_choices(run_dir / "choices.csv", counts, net.space)
     search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
     atomic_files.write_text(run_dir / "collapse.txt", report)
     network_file.save(network, run_dir / "derived.keras", preprocess.IMAGENET)
-    text = found.to_json(
+    text = derived.to_json(
         space_searched=settings.space,
         top_k=model.top_k,
         branches=[list(branch) for branch in net.space],
@@ -279,7 +279,7 @@ def _write_results(
     atomic_files.write_text(run_dir / "genotype.json", text + "\n")
     print(f"\n{report}")
     rows = {
-        "found genotype": str(found),
+        "found genotype": str(derived),
         "parameters": f"{counting.parameters(whole):,}",
         "multiply-accumulates": f"{counting.macs(whole):,}",
         "minutes": f"{(time.perf_counter() - launched) / 60:.1f}",

@@ -97,8 +97,8 @@ class SearchLog(tf.keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(summaries))
 
         @functools.cache
-        def size(found: genotype.Genotype) -> tuple[int, int]:
-            network = networks.build(found, **network_options)
+        def size(genotype: genotype.Genotype) -> tuple[int, int]:
+            network = networks.build(genotype, **network_options)
             return counting.parameters(network), counting.macs(network)
 
         self.size = size
@@ -109,12 +109,12 @@ class SearchLog(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         alpha = self._search.net.alpha.numpy()
         self._history.append(epoch + 1, alpha)
-        found = self._search.net.derive()
-        parameters, macs = self.size(found)
+        derived = self._search.net.derive()
+        parameters, macs = self.size(derived)
         entropies = entropy(alpha)
         norms = [float(mean.result()) for mean in self._search.gradient_norms]
         with self._writer.as_default():
-            tf.summary.text("genotype", str(found), epoch)
+            tf.summary.text("genotype", str(derived), epoch)
             tf.summary.scalar("derived/parameters", parameters, epoch)
             tf.summary.scalar("derived/macs", macs, epoch)
             for i, (h, norm) in enumerate(zip(entropies, norms), 1):
