@@ -12,10 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
+from cdnet_tf import tune
 from cdnet_tf.data import datasets, holdout
 from cdnet_tf.learn import study_log
 from cdnet_tf.nn import genotype
@@ -168,6 +170,45 @@ def test_search_is_scored_by_what_it_finds(folder):
     repeated = _lines(study / "best_train.cfg")
     assert repeated[:-1] == _lines(trial / "train.cfg")[:-1]
     assert repeated[-1] == f"--genotype={study / 'best'}"
+
+
+def _followed(command, folder):
+    """The flags with which a command runs, those of its flag file included."""
+    words = command.split()
+    assert words[:2] == ["python", "-m"]
+    given = [each.removeprefix("--").partition("=")[::2] for each in words[3:]]
+    file = pathlib.Path(dict(given)["flagfile"])
+    assert file.parent == folder
+    lines = [each for each in file.read_text().splitlines() if each.startswith("--")]
+    own = [each.removeprefix("--").partition("=")[::2] for each in lines]
+    return words[2], dict([*own, *given])
+
+
+@pytest.mark.parametrize("target", ["search", "train"])
+def test_head_of_the_best_can_be_followed(tmp_path, target, monkeypatch):
+    retraining = tmp_path / "retrain.cfg"
+    retraining.write_text("--epochs=1\n")
+    plan = tune._Plan(tmp_path, ["--seed=1", "--holdout_identities=4"], {})
+    best = study_log.Outcome("3", "COMPLETED", 0.5, {"lr": "0.1"})
+    for name, value in (("_TARGET", target), ("_RETRAINING", str(retraining))):
+        monkeypatch.setattr(tune, name, types.SimpleNamespace(value=value))
+    tune._write_best(plan, best)
+    programs = {"search": ["search", "train"], "train": ["train"]}[target]
+    files = sorted(tmp_path.glob("best*.cfg"))
+    assert len(files) == len(programs)
+    for file in files:
+        text = file.read_text().splitlines()
+        commands = [line[1:] for line in text if line.startswith("#   python")]
+        runs = [_followed(command, tmp_path) for command in commands]
+        assert [run[0] for run in runs] == [f"cdnet_tf.{p}" for p in programs * 2]
+        repeating, everybody = runs[: len(programs)], runs[len(programs) :]
+        for variant in (repeating, everybody):
+            if target == "search":
+                assert variant[1][1]["genotype"] == variant[0][1]["run_dir"]
+        assert all(options["holdout_identities"] == "4" for _, options in repeating)
+        assert all(options["holdout_identities"] == "0" for _, options in everybody)
+        folders = {options["run_dir"] for _, options in runs}
+        assert len(folders) == len(runs)
 
 
 def test_unknown_flag_stops_the_study_before_its_first_trial(folder):
