@@ -116,6 +116,92 @@ def test_one_machine_is_its_own_chief():
         raise tf.errors.InternalError(None, None, "of one machine")
 
 
+# When a worker is lost
+
+_PEER_IS_GONE = (
+    "Graph execution error:\n\nDetected at node CollectiveReduceV2 defined at\n"
+    "Connection reset by peer on port 4711 [[{{node CollectiveReduceV2}}]]"
+)
+_OWN = (
+    "Graph execution error:\n\nDetected at node conv/Conv2D defined at\n"
+    '  File "collective_all_reduce_strategy.py", line 3\n'
+    "/job:worker/replica:0/task:0/device:GPU:0: cuDNN failed "
+    "[[{{node conv/Conv2D}}]] [Op:__inference_train_function_9]"
+)
+
+
+@pytest.mark.parametrize(
+    "kind, message, own",
+    [
+        (tf.errors.InternalError, _OWN, True),
+        (tf.errors.InternalError, _PEER_IS_GONE, False),
+        (tf.errors.InternalError, "nothing is named", False),
+        (tf.errors.UnavailableError, _OWN, False),
+    ],
+)
+def test_own_error_and_lost_peer(kind, message, own):
+    assert distributed.is_own(kind(None, None, message)) == own
+
+
+@pytest.fixture
+def lives(monkeypatch):
+    """Has a worker of two fail; what it was started again with is collected."""
+    started = []
+
+    def start(executable, arguments):
+        started.append(arguments)
+        raise SystemExit
+
+    monkeypatch.setattr(distributed, "place", lambda strategy: (0, 2))
+    monkeypatch.setattr(distributed.atexit, "_run_exitfuncs", lambda: None)
+    monkeypatch.setattr(distributed.os, "execv", start)
+    for name in (distributed._FAILURE, distributed._SAVED_EPOCH):
+        monkeypatch.setenv(name, "0")
+    return started
+
+
+def _fail(message, restarts, kind=tf.errors.InternalError):
+    with distributed.guarded(None, restarts):
+        raise kind(None, None, message)
+
+
+def test_error_is_printed_before_the_restart(lives, capsys):
+    with pytest.raises(SystemExit):
+        _fail(_PEER_IS_GONE, restarts=3)
+    assert f"InternalError: {_PEER_IS_GONE}" in capsys.readouterr().out
+    assert lives[0][-1] == "--restarts=2"
+
+
+def test_same_error_after_the_same_epoch_ends_the_restarts(lives):
+    distributed.note_saved(4)
+    with pytest.raises(SystemExit):
+        _fail(_PEER_IS_GONE, restarts=3)
+    message = "twice after epoch 4, .*Start all workers again.*reset by peer"
+    with pytest.raises(RuntimeError, match=message):
+        _fail(_PEER_IS_GONE.replace("4711", "4712"), restarts=2)
+    assert len(lives) == 1
+
+
+def test_another_error_or_another_epoch_starts_again(lives):
+    failures = [(4, "Socket closed"), (4, "RPC failed"), (5, "RPC failed")]
+    for epoch, message in failures:
+        distributed.note_saved(epoch)
+        with pytest.raises(SystemExit):
+            _fail(message, restarts=3, kind=tf.errors.UnavailableError)
+    assert len(lives) == 3
+
+
+def test_own_error_is_not_hidden_by_a_restart(lives):
+    with pytest.raises(tf.errors.InternalError, match="cuDNN failed"):
+        _fail(_OWN, restarts=3)
+    assert not lives
+
+
+def test_without_restarts_the_error_is_in_the_message(lives):
+    with pytest.raises(RuntimeError, match="Start all workers again.*reset by peer"):
+        _fail(_PEER_IS_GONE, restarts=0)
+
+
 def test_own_folder_is_a_copy_of_what_is_whole(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     for name in ("checkpoint/checkpoint", "alpha.csv", ".run.7.part.json"):

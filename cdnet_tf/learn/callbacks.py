@@ -8,6 +8,8 @@ import time
 
 import tensorflow as tf
 
+from cdnet_tf.learn import distributed
+
 _EPOCH_KEY = "epoch/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -53,6 +55,7 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         self._epoch.assign(epoch + 1)
         self._manager.save()
+        distributed.note_saved(epoch + 1)
 
 
 class StopOnNaN(tf.keras.callbacks.Callback):
