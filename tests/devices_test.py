@@ -34,3 +34,11 @@ def test_other_batches_are_refused_with_two_that_fit(
     message = f"batch_size={batch_size} .*each of {replicas} replica.*{remedy}"
     with pytest.raises(ValueError, match=message):
         devices.check_batch(batch_size, images_per_id, replicas)
+
+
+def test_threads_count_the_cores_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: {1}, raising=False)
+    assert devices._cores() == 1
+    monkeypatch.delattr(devices.os, "sched_getaffinity")
+    monkeypatch.setattr(devices.os, "cpu_count", lambda: 3)
+    assert devices._cores() == 3

@@ -52,12 +52,19 @@ def set_threads() -> None:
     """Gives each core one small op, where TensorFlow would give one op all cores."""
     if tf.config.list_physical_devices("GPU"):
         return
-    cores = os.cpu_count() or 1
+    cores = _cores()
     try:
         tf.config.threading.set_inter_op_parallelism_threads(cores)
         tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // 4))
     except RuntimeError:
         pass  # TensorFlow is running already, as in a notebook; speed alone differs.
+
+
+def _cores() -> int:
+    """How many cores this process may use, which `taskset` and Slurm restrict."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
