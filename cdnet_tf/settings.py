@@ -7,12 +7,15 @@ down. Neither this module nor anything that takes the values has heard of flags.
 from __future__ import annotations
 
 import dataclasses
-import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from cdnet_tf.learn import bilevel, devices, schedules
 from cdnet_tf.nn import genotype, networks, transfer
+
+SCHEDULES = ("multi_step", "cosine", "exponential")
+STEMS = ("reid", "cifar")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,8 @@ class SearchSettings(RunSettings):
 
     def check(self) -> None:
         """Raises ValueError for values that do not fit each other."""
+        _check_known("space", self.space, tuple(genotype.SPACES))
+        _check_known("exploration", self.exploration, bilevel.Exploration.KINDS)
         networks.check_input_shape(self.input_shape, "reid")
         networks.scaled_channels(self.width_multiplier)
         bilevel.check_top_k(self.chosen, self.branches)
@@ -191,7 +196,7 @@ class TrainSettings(RunSettings):
       xla: compile the step with XLA.
     """
 
-    genotype: str | os.PathLike = "cdnet"
+    genotype: str | pathlib.Path = "cdnet"
     stem: str = "reid"
     neck: str = "fbl"
     parts: int = 2
@@ -220,6 +225,9 @@ class TrainSettings(RunSettings):
           FileNotFoundError: there is no such genotype, or nothing to start from.
           ValueError: of all others.
         """
+        _check_known("schedule", self.schedule, SCHEDULES)
+        _check_known("neck", self.neck, tuple(networks.NECKS))
+        _check_known("stem", self.stem, STEMS)
         networks.check_input_shape(self.input_shape, self.stem)
         networks.scaled_channels(self.width_multiplier)
         if self.genotype not in networks.NAMES:
@@ -238,3 +246,8 @@ class TrainSettings(RunSettings):
         else:
             rate = schedules.multi_step(self.lr, self.drops, self.lr_decay)
         return schedules.warmed_up(rate, self.lr_warmup_epochs)
+
+
+def _check_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}={value} is unknown; use one of {', '.join(known)}.")

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import time
+from typing import Any
 
 from cdnet_tf import shared_flags  # isort: skip  (notes when the program was launched)
 import numpy as np
@@ -37,7 +38,7 @@ from cdnet_tf.learn import (
 )
 from cdnet_tf.nn import counting, genotype, networks, transfer
 from cdnet_tf.retrieval import report
-from cdnet_tf.settings import TrainSettings
+from cdnet_tf.settings import SCHEDULES, STEMS, TrainSettings
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.DEFINE_string(
@@ -50,7 +51,7 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "stem",
     TrainSettings.stem,
-    ["reid", "cifar"],
+    STEMS,
     "First convolution: 7x7 /2 and pool, or 3x3 /1.",
 )
 flags.DEFINE_enum(
@@ -71,7 +72,7 @@ flags.DEFINE_float("lr", TrainSettings.lr, "Peak learning rate.", 0.0)
 flags.DEFINE_enum(
     "schedule",
     TrainSettings.schedule,
-    ["multi_step", "cosine", "exponential"],
+    SCHEDULES,
     "How the learning rate falls, from epoch to epoch.",
 )
 flags.DEFINE_list(
@@ -127,7 +128,7 @@ def main(argv: list[str]) -> None:
         launched=shared_flags.LAUNCHED,
     )
     if found and has_classes:
-        print(next_steps.after_classes(run_dir, settings.genotype))
+        print(next_steps.after_classes(run_dir, str(settings.genotype)))
     elif found:
         print(next_steps.after_training(run_dir))
 
@@ -226,7 +227,7 @@ def _normalisation(data: run_directory.Data) -> preprocess.Normalisation:
 def _model(
     batches: pipeline.Batches, settings: TrainSettings, has_classes: bool
 ) -> training.ReidTraining:
-    options = {
+    options: dict[str, Any] = {
         "stem": settings.stem,
         "input_shape": settings.input_shape,
         "width_multiplier": settings.width_multiplier,
@@ -236,7 +237,7 @@ def _model(
         "dropout": settings.dropout,
     }
     if settings.genotype in networks.NAMES:
-        network = networks.build_named(settings.genotype, **options)
+        network = networks.build_named(str(settings.genotype), **options)
     else:
         network = networks.build(genotype.load(settings.genotype), **options)
     margin = None if has_classes else settings.margin

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import subprocess
 from importlib import metadata
 
+import numpy as np
 import pytest
 
 from cdnet_tf import run_directory
+from cdnet_tf.data import datasets
 
 needs_git = pytest.mark.skipif(not shutil.which("git"), reason="without git")
 _UNKNOWN = {"commit": None, "uncommitted_changes": None}
@@ -83,3 +86,25 @@ def test_git_that_hangs(file, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", hang)
     assert run_directory.commit(file) == _UNKNOWN
+
+
+@pytest.fixture
+def data():
+    nobody = datasets.Images((), np.zeros(0, np.int32), np.zeros(0, np.int32))
+    return datasets.ReidDataset("market1501", "nowhere", nobody, nobody, nobody)
+
+
+def test_a_run_keeps_where_it_began_and_went_on(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(run_directory.callbacks, "last_epoch", lambda _: 1)
+    settings = {"seed": 3, "milestones": (1, 2)}
+    for commit in "aabb":
+        now = {"versions": {}, "commit": commit}
+        monkeypatch.setattr(run_directory, "environment", lambda now=now: now)
+        run_directory.open_run(tmp_path / "run", settings, data)
+    found = run_directory.begun_with(tmp_path / "run", settings, data)
+    assert found["commit"] == "a"
+    assert [each["commit"] for each in found["went_on_with"]] == ["b"]
+    assert found["seed"] == 3 and found["flags"] == settings
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]
+    with pytest.raises(ValueError, match="begun with --seed = 3, now 4"):
+        run_directory.open_run(tmp_path / "run", {**settings, "seed": 4}, data)

@@ -32,8 +32,7 @@ from cdnet_tf import atomic_files
 
 # The smallest network of the search space CDS.
 _SMALLEST = " ".join(["(3,5,1)"] * 6)
-_COLUMNS = ("row", "seed", "epochs", "parameters", "macs", "minutes", "rank1", "mAP")
-_COLUMNS += ("flags",)
+_COLUMNS = "row seed epochs parameters macs minutes rank1 mAP flags".split()
 
 
 class Row(NamedTuple):

@@ -52,7 +52,7 @@ class EpochLine(tf.keras.callbacks.Callback):
             parts.append(f"{logs['images_per_s']:.0f} images/s")
         epochs = self.params["epochs"]
         left = (epochs - self._epoch) * self.params["steps"] - steps
-        if left and self._steps_timed:
+        if left and self._steps_timed and self._timed_from is not None:
             elapsed = time.perf_counter() - self._timed_from
             parts.append(f"{duration(left * elapsed / self._steps_timed)} left")
         return f"Epoch {self._epoch + 1}/{epochs}{done}: {', '.join(parts)}"
