@@ -10,7 +10,7 @@ from tensorflow import Tensor
 
 with warnings.catch_warnings():
     # Its end of life is known, and why it stays: docs/dependencies.md.
-    warnings.simplefilter("ignore", UserWarning)
+    warnings.filterwarnings("ignore", r"\s*TensorFlow Addons \(TFA\) has ended")
     import tensorflow_addons as tfa
 
 
