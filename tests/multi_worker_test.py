@@ -374,6 +374,8 @@ def test_losses_equal_one_process(runs):
     *_, (alone, before, *after) = runs
     expected = _losses(alone)
     assert len(expected) == 2
+    # Nothing is on the console before the first step, of standard error either.
+    assert alone.startswith("First step ended")
     assert set(expected[0]) >= {"loss", "triplet", "accuracy"}
     assert _losses(before)[:1] == expected[:1]
     for output in after:
