@@ -22,6 +22,9 @@ def connect(strategy: str = "auto", logical_cpus: int = 1) -> tf.distribute.Stra
         `TF_CONFIG` or of a Slurm step.
       logical_cpus: into how many logical devices the CPU is split.
     """
+    # Below warnings TensorFlow announces every sum over replicas; absl prints all twice.
+    tf.get_logger().setLevel("WARNING")
+    tf.get_logger().propagate = False
     set_threads()
     if logical_cpus > 1:
         configuration = tf.config.LogicalDeviceConfiguration()

@@ -62,8 +62,6 @@ def connect() -> tf.distribute.MultiWorkerMirroredStrategy:
             )
         os.environ["TF_CONFIG"] = json.dumps(slurm_config())
     workers, index = read_config(os.environ["TF_CONFIG"])
-    # It announces every collective of every epoch.
-    tf.get_logger().setLevel("WARNING")
     print(f"Worker {index} of {len(workers)}: waiting for the others.", flush=True)
     return tf.distribute.MultiWorkerMirroredStrategy()
 
