@@ -8,8 +8,6 @@ import time
 
 import tensorflow as tf
 
-from cdnet_tf.learn import distributed
-
 _EPOCH_KEY = "epoch/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -55,7 +53,6 @@ class EpochCheckpoint(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         self._epoch.assign(epoch + 1)
         self._manager.save()
-        distributed.note_saved(epoch + 1)
 
 
 class StopOnNaN(tf.keras.callbacks.Callback):

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import sys
 import tempfile
@@ -26,14 +25,6 @@ _EXAMPLE = (
     '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
-# What a process tells the one that it becomes by `_start_again`.
-_FAILURE, _SAVED_EPOCH = "CDNET_LAST_FAILURE", "CDNET_SAVED_EPOCH"
-_OF_PEERS = re.compile(
-    r"collective|peer|connect|socket|broken pipe|rpc|remote|nccl|all-?reduce|"
-    r"coordination|heartbeat",
-    re.IGNORECASE,
-)
-_BRIEF = 600  # characters of an error in a message
 # What a collective fails with when a peer is gone.
 _LOST = (
     tf.errors.AbortedError,
@@ -221,75 +212,27 @@ def feed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset):
 def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[None]:
     """What a worker does when another is lost in the middle.
 
-    The error is printed before the worker starts again. A worker whose last two lives
-    ended with the same error after the same saved epoch does not start a third time.
-
     Args:
       strategy: of the training.
       restarts: how often the program may start itself again, with the flag `--restarts`
         one less, to wait for the lost worker and go on with it.
 
     Raises:
-      RuntimeError: without restarts, or when they do not help, in place of the
-        collective's own error.
+      RuntimeError: without restarts, in place of the collective's own error.
     """
     try:
         yield
     except _LOST as error:
-        if place(strategy)[1] == 1 or is_own(error):
+        if place(strategy)[1] == 1:
             raise
-        said = f"{type(error).__name__}: {error.message}"
         lost = "Another worker was lost, or ended with an error of its own"
-        epoch = os.environ.get(_SAVED_EPOCH, "0")
-        # Times, ports and addresses differ between two failures of one cause.
-        failure = f"after epoch {epoch}: {re.sub('[0-9]+', '#', _brief(said))}"
-        again = os.environ.get(_FAILURE) == failure
-        os.environ[_FAILURE] = failure
-        if restarts and not again:
-            print(f"{said}\n{lost}. Starting again, to wait for it.", flush=True)
-            _start_again(restarts - 1)
         if restarts:
-            lost += (
-                f". This worker had the same error twice after epoch {epoch}, so it "
-                "does not start again in spite of --restarts"
-            )
+            print(f"{lost}. Starting again, to wait for it.", flush=True)
+            _start_again(restarts - 1)
         raise RuntimeError(
-            f"{lost}: see the other worker's output and mend the cause. Start all "
-            "workers again with the same command; the run goes on after its last "
-            f"whole epoch. The error was {_brief(said)}"
+            f"{lost}: see its output. Start all workers again with the same command; "
+            f"the run goes on after its last whole epoch. ({type(error).__name__})"
         ) from error
-
-
-def is_own(error: tf.errors.OpError) -> bool:
-    """Returns whether an error is surely of this worker's own making.
-
-    TensorFlow reports both a lost peer and a kernel that fails as an InternalError. It
-    is the worker's own if its message names an operation, and nothing of other workers.
-    """
-    if not isinstance(error, tf.errors.InternalError):
-        return False
-    message = _without_stack(error.message)
-    names_operation = re.search(r"\{\{node |Detected at node|\[Op:", message)
-    return bool(names_operation) and not _OF_PEERS.search(message)
-
-
-def _without_stack(message: str) -> str:
-    """The message without names of devices and files, which speak of workers, too."""
-    lines = [line for line in message.splitlines() if not re.match(r"\s*File ", line)]
-    return re.sub(r"/job:\S+", "", "\n".join(lines))
-
-
-def _brief(message: str) -> str:
-    lines = [line.strip() for line in _without_stack(message).splitlines()]
-    return " ".join(line for line in lines if line)[:_BRIEF]
-
-
-def note_saved(epoch: int) -> None:
-    """Notes the last epoch saved, by which `guarded` tells progress from none.
-
-    The note is an environment variable, so that it outlives a restart.
-    """
-    os.environ[_SAVED_EPOCH] = str(epoch)
 
 
 def _start_again(restarts: int) -> None:
