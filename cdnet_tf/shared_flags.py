@@ -117,6 +117,13 @@ RESTARTS = flags.DEFINE_integer(
     "waits for that one to be started.",
     0,
 )
+WAIT_MINUTES = flags.DEFINE_float(
+    "wait_minutes",
+    60.0,
+    "Of multi_worker: how long a worker waits for the others, at its start and after "
+    "each restart. Then it ends with an error that names those which are missing.",
+    0.0,
+)
 LOGICAL_CPUS = flags.DEFINE_integer(
     "logical_cpus", 1, "Splits the CPU into logical devices, to try `mirrored`.", 1
 )
@@ -128,12 +135,14 @@ PRECISION = flags.DEFINE_enum(
 )
 
 # Flags that change where or how fast a run goes, but not what comes out.
-HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir")
+HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir", "wait_minutes")
 
 
 def connect() -> tf.distribute.Strategy:
     """Sets up threads and devices as the flags say. Call once, before any tensor."""
-    return devices.connect(STRATEGY.value, LOGICAL_CPUS.value)
+    return devices.connect(
+        STRATEGY.value, LOGICAL_CPUS.value, 60 * WAIT_MINUTES.value
+    )
 
 
 def values(kind: type[RunSettings]) -> dict[str, Any]:

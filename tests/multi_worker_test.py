@@ -116,6 +116,75 @@ def test_one_machine_is_its_own_chief():
         raise tf.errors.InternalError(None, None, "of one machine")
 
 
+# What is done with an error
+
+_RESET = "Collective ops is aborted by: Connection reset by peer, port 4711"
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Has the first of two workers fail; returns the error, or how it starts again."""
+    monkeypatch.delenv(distributed._LAST_LOSS, raising=False)
+    monkeypatch.setattr(distributed, "place", lambda strategy: (0, 2))
+
+    def start_again(restarts):
+        raise SystemExit(f"again, --restarts={restarts}")
+
+    monkeypatch.setattr(distributed, "_start_again", start_again)
+
+    def fail(kind, message, iterations=6, restarts=2):
+        try:
+            with distributed.guarded(None, restarts):
+                with distributed.noting_step(tf.Variable(iterations)):
+                    raise kind(None, None, message)
+        except (RuntimeError, SystemExit, tf.errors.OpError) as error:
+            return error
+
+    return fail
+
+
+def test_lost_workers_error_is_printed_before_the_restart(fail, capsys):
+    error = fail(tf.errors.UnavailableError, _RESET)
+    assert str(error) == "again, --restarts=1"
+    printed = capsys.readouterr().out
+    assert "The error at step 7 that ended the common training:\nUnav" in printed
+    assert printed.index(_RESET) < printed.index("Starting again, to wait for it.")
+
+
+def test_without_restarts_the_error_is_printed_and_what_to_do(fail, capsys):
+    error = fail(tf.errors.UnavailableError, _RESET, restarts=0)
+    assert "Another worker was lost" in str(error)
+    assert isinstance(error.__cause__, tf.errors.UnavailableError)
+    assert _RESET in capsys.readouterr().out
+
+
+def test_same_error_at_the_same_step_is_given_up(fail):
+    kind = tf.errors.UnavailableError
+    assert isinstance(fail(kind, _RESET), SystemExit)
+    assert isinstance(fail(kind, _RESET, iterations=7), SystemExit)
+    assert isinstance(fail(tf.errors.AbortedError, _RESET, iterations=7), SystemExit)
+    # Another port is the same error.
+    error = fail(tf.errors.AbortedError, _RESET.replace("4711", "99"), iterations=7)
+    assert "The same error came at step 8 before the last restart" in str(error)
+    assert isinstance(error.__cause__, tf.errors.AbortedError)
+
+
+@pytest.mark.parametrize(
+    "message, is_own",
+    [
+        ("Failed copying input tensor: Dst tensor is not initialized.", True),
+        ("cuDNN launch failure : input shape ([8,64,1,1])", True),
+        ("CUDA runtime implicit initialization failed. Status: out of memory", True),
+        ("NCCL: unhandled cuda error. Set NCCL_DEBUG=WARN for detail", False),
+        (_RESET, False),
+        ("Something that nobody has seen", False),
+    ],
+)
+def test_error_of_a_device_is_no_lost_worker(fail, message, is_own):
+    error = fail(tf.errors.InternalError, message)
+    assert isinstance(error, tf.errors.InternalError if is_own else SystemExit)
+
+
 def test_own_folder_is_a_copy_of_what_is_whole(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     for name in ("checkpoint/checkpoint", "alpha.csv", ".run.7.part.json"):

@@ -13,7 +13,9 @@ from cdnet_tf.learn import distributed
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 
 
-def connect(strategy: str = "auto", logical_cpus: int = 1) -> tf.distribute.Strategy:
+def connect(
+    strategy: str = "auto", logical_cpus: int = 1, limit_s: float = 3600.0
+) -> tf.distribute.Strategy:
     """Sets the threads and returns the strategy. Call once, before any tensor.
 
     Args:
@@ -21,6 +23,7 @@ def connect(strategy: str = "auto", logical_cpus: int = 1) -> tf.distribute.Stra
         `auto` is that where there is more than one; `multi_worker` is all machines of
         `TF_CONFIG` or of a Slurm step.
       logical_cpus: into how many logical devices the CPU is split.
+      limit_s: seconds that `multi_worker` waits for the other machines.
     """
     # Below warnings TensorFlow announces every sum over replicas; absl prints all twice.
     tf.get_logger().setLevel("WARNING")
@@ -32,7 +35,7 @@ def connect(strategy: str = "auto", logical_cpus: int = 1) -> tf.distribute.Stra
             tf.config.list_physical_devices("CPU")[0], [configuration] * logical_cpus
         )
     if strategy == "multi_worker":
-        return distributed.connect()
+        return distributed.connect(limit_s)
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
     names = [device.name for device in tf.config.list_logical_devices(kind)]
     if strategy == "one_device" or len(names) == 1 and strategy == "auto":

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import json
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -21,11 +23,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from cdnet_tf.learn import peers
+
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
-# What a collective fails with when a peer is gone.
+# What a collective fails with when a peer is gone. InternalError is also what a GPU
+# fails with, whose words are these.
 _LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -33,16 +38,29 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnavailableError,
 )
+_OF_A_DEVICE = re.compile(
+    r"cuda|cudnn|blas|dst tensor|ptxas|libdevice|\bxla\b|out of memory", re.IGNORECASE
+)
+_OF_A_PEER = re.compile(
+    r"collective ops|grpc|nccl|remote target|socket|connection|heartbeat|peer",
+    re.IGNORECASE,
+)
+_LAST_LOSS = "CDNET_LAST_LOSS"  # environment variable, of a program started again
 
 
-def connect() -> tf.distribute.MultiWorkerMirroredStrategy:
+def connect(limit_s: float = 3600.0) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Waits for the other workers. Call before any tensor.
 
     `TF_CONFIG` counts where both are set. From Slurm's variables it is made here, and
     set, in TensorFlow's own form.
 
+    Args:
+      limit_s: seconds to wait.
+
     Raises:
       ValueError: neither describes a cluster with this worker in it.
+      TimeoutError: another worker was not started in time.
+      OSError: this worker's port is in use.
     """
     if not os.environ.get("TF_CONFIG"):
         if "SLURM_STEP_NODELIST" not in os.environ:
@@ -54,7 +72,14 @@ def connect() -> tf.distribute.MultiWorkerMirroredStrategy:
         os.environ["TF_CONFIG"] = json.dumps(slurm_config())
     workers, index = read_config(os.environ["TF_CONFIG"])
     print(f"Worker {index} of {len(workers)}: waiting for the others.", flush=True)
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    peers.wait(workers, index, limit_s)
+    # A worker that ends now, after it was seen, would be waited for without limit. Only
+    # this timer needs no lock of Python's, which TensorFlow holds meanwhile.
+    faulthandler.dump_traceback_later(max(limit_s, 60), exit=True, file=sys.__stderr__)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def read_config(text: str) -> tuple[list[str], int]:
@@ -209,6 +234,20 @@ def feed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset):
 
 
 @contextlib.contextmanager
+def noting_step(iterations: tf.Variable) -> Iterator[None]:
+    """Gives an error that may be a lost worker's the step at which it came.
+
+    Args:
+      iterations: of the optimizer.
+    """
+    try:
+        yield
+    except _LOST as error:
+        error.step = int(iterations.numpy()) + 1
+        raise
+
+
+@contextlib.contextmanager
 def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[None]:
     """What a worker does when another is lost in the middle.
 
@@ -218,13 +257,24 @@ def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[Non
         one less, to wait for the lost worker and go on with it.
 
     Raises:
-      RuntimeError: without restarts, in place of the collective's own error.
+      RuntimeError: without restarts, or if the same error came at the same step as
+        before the last restart; in place of the collective's own error.
     """
     try:
         yield
     except _LOST as error:
-        if place(strategy)[1] == 1:
+        if place(strategy)[1] == 1 or _is_of_a_device(error):
             raise
+        step = getattr(error, "step", None)
+        where = "" if step is None else f" at step {step}"
+        said = f"{type(error).__name__}: {error}"
+        print(f"The error{where} that ended the common training:\n{said}", flush=True)
+        if _came_before(step, said):
+            raise RuntimeError(
+                f"The same error came{where} before the last restart, so it is not a "
+                "worker lost by chance, and another restart would not help. Repair its "
+                f"cause, and start all workers again. ({type(error).__name__})"
+            ) from error
         lost = "Another worker was lost, or ended with an error of its own"
         if restarts:
             print(f"{lost}. Starting again, to wait for it.", flush=True)
@@ -233,6 +283,23 @@ def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[Non
             f"{lost}: see its output. Start all workers again with the same command; "
             f"the run goes on after its last whole epoch. ({type(error).__name__})"
         ) from error
+
+
+def _is_of_a_device(error: tf.errors.OpError) -> bool:
+    """Whether an error is this program's own, as far as its first line shows that."""
+    line = str(error.message).partition("\n")[0]
+    is_internal = isinstance(error, tf.errors.InternalError)
+    return bool(
+        is_internal and _OF_A_DEVICE.search(line) and not _OF_A_PEER.search(line)
+    )
+
+
+def _came_before(step: int | None, said: str) -> bool:
+    """Whether this error at this step also caused the restart before; notes both."""
+    # Addresses, times and numbers of tensors differ from one process to the next.
+    now = f"{step} {re.sub(r'[0-9]+', '#', said.partition(chr(10))[0])}"
+    before, os.environ[_LAST_LOSS] = os.environ.get(_LAST_LOSS), now
+    return before == now
 
 
 def _start_again(restarts: int) -> None:

@@ -56,7 +56,8 @@ def fit(
     summaries = tf.keras.callbacks.TensorBoard(
         str(run_dir / "tensorboard"), write_graph=False
     )
-    with devices.unrewritten():
+    iterations = model.optimizer.iterations
+    with devices.unrewritten(), distributed.noting_step(iterations):
         model.fit(
             distributed.feed(strategy, dataset),
             initial_epoch=first_epoch,
