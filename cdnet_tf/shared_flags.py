@@ -140,9 +140,7 @@ HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir", "wait_minutes")
 
 def connect() -> tf.distribute.Strategy:
     """Sets up threads and devices as the flags say. Call once, before any tensor."""
-    return devices.connect(
-        STRATEGY.value, LOGICAL_CPUS.value, 60 * WAIT_MINUTES.value
-    )
+    return devices.connect(STRATEGY.value, LOGICAL_CPUS.value, 60 * WAIT_MINUTES.value)
 
 
 def values(kind: type[RunSettings]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def connect(
       logical_cpus: into how many logical devices the CPU is split.
       limit_s: seconds that `multi_worker` waits for the other machines.
     """
-    # Below warnings TensorFlow announces every sum over replicas; absl prints all twice.
+    # Below warnings TensorFlow announces every sum over replicas, and absl prints all
+    # of it twice.
     tf.get_logger().setLevel("WARNING")
     tf.get_logger().propagate = False
     set_threads()

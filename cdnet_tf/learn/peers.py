@@ -35,7 +35,7 @@ def wait(workers: Sequence[str], index: int, limit_s: float) -> None:
             if time.monotonic() > deadline:
                 names = ", ".join(f"worker {i} ({each})" for i, each in missing)
                 raise TimeoutError(
-                    f"Worker {index} has waited {limit_s / 60:.0f} minutes for {names}."
+                    f"Worker {index} has waited {limit_s / 60:.3g} minutes for {names}."
                     " Start every worker with the same command; the run goes on after "
                     "its last whole epoch. --wait_minutes sets the limit."
                 )
