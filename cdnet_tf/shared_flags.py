@@ -134,6 +134,13 @@ PRECISION = flags.DEFINE_enum(
     "Keras policy; mixed_float16 scales the loss.",
 )
 
+<<<<<<< ours
+=======
+Data = datasets.ReidDataset | classification.ClassificationDataset
+
+# Modules whose flags decide what a run comes to.
+_OF_RUNS = tuple(f"cdnet_tf.{name}" for name in ("shared_flags", "search", "train"))
+>>>>>>> theirs
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir", "wait_minutes")
 
@@ -225,12 +232,15 @@ def _read_people() -> datasets.ReidDataset:
 
 
 def flag_values() -> dict[str, Any]:
-    """Flags of this package's programs that decide the result."""
+    """Flags that decide the result: the shared ones and the running program's.
+
+    Others may be imported beside it, in a notebook or a test, and decide nothing.
+    """
     modules = flags.FLAGS.flags_by_module_dict()
     own = [
         flag
         for module, members in modules.items()
         for flag in members
-        if module.startswith("cdnet_tf") or module == sys.argv[0]
+        if module in _OF_RUNS or module == sys.argv[0]
     ]
     return {flag.name: flag.value for flag in own if flag.name not in HARMLESS}
