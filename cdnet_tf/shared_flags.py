@@ -134,13 +134,8 @@ PRECISION = flags.DEFINE_enum(
     "Keras policy; mixed_float16 scales the loss.",
 )
 
-<<<<<<< ours
-=======
-Data = datasets.ReidDataset | classification.ClassificationDataset
-
 # Modules whose flags decide what a run comes to.
 _OF_RUNS = tuple(f"cdnet_tf.{name}" for name in ("shared_flags", "search", "train"))
->>>>>>> theirs
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir", "wait_minutes")
 
