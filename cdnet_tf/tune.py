@@ -312,44 +312,10 @@ def _write_best(plan: _Plan, best) -> None:
         found = f"--genotype={plan.directory / 'best'}"
         lines["best_train"] = [*_retraining(plan.recipe), found]
     score = f"trial {best.trial}, mAP {best.mean_ap:.4f}"
-    head = _head(plan.directory, programs, score)
+    head = study_log.recipe_head(plan.directory, programs, score)
     for name, own in lines.items():
         whole = [*head, *own, f"--run_dir={plan.directory / name}", ""]
         atomic_files.write_text(plan.directory / f"{name}.cfg", "\n".join(whole))
-
-
-def _head(directory: pathlib.Path, programs: dict[str, str], score: str) -> list[str]:
-    """Returns the remarks above a best trial: the commands that use its flag files.
-
-    Args:
-      directory: of the study.
-      programs: the program that takes each flag file, in the order in which they run.
-        The second trains what the first has found.
-      score: of the trial, in words.
-    """
-    order = " The commands run one after the other." if len(programs) > 1 else ""
-    repeating, everybody = [], []
-    for name, program in programs.items():
-        command = f"#   python -m cdnet_tf.{program} --flagfile={directory / name}.cfg"
-        repeating.append(command)
-        run_dir = directory / f"{name}_everybody"
-        command += f" --holdout_identities=0 --run_dir={run_dir}"
-        if name == "best_train":
-            command += f" --genotype={directory / 'best_everybody'}"
-        everybody.append(command)
-    return [
-        f"# The best of a study: {score} on",
-        f"# identities held out of the training split.{order}",
-        "#",
-        "# This repeats the trial:",
-        "#",
-        *repeating,
-        "#",
-        "# This trains on everybody, and evaluates on the test images:",
-        "#",
-        *everybody,
-        "#",
-    ]
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def connect(limit_s: float = 3600.0) -> tf.distribute.MultiWorkerMirroredStrateg
     peers.wait(workers, index, limit_s)
     # A worker that ends now, after it was seen, would be waited for without limit. Only
     # this timer needs no lock of Python's, which TensorFlow holds meanwhile.
-    faulthandler.dump_traceback_later(max(limit_s, 60), exit=True, file=sys.__stderr__)
+    file = sys.__stderr__ or 2
+    faulthandler.dump_traceback_later(max(limit_s, 60), exit=True, file=file)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     finally:

@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
@@ -118,3 +118,39 @@ def reason(status: int, log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     return (errors or lines or [f"exit status {status}"])[-1]
+
+
+def recipe_head(
+    directory: pathlib.Path, programs: Mapping[str, str], score: str
+) -> list[str]:
+    """Returns the remarks above a best trial: the commands that use its flag files.
+
+    Args:
+      directory: of the study.
+      programs: the program that takes each flag file, in the order in which they run.
+        The second trains what the first has found.
+      score: of the trial, in words.
+    """
+    order = " The commands run one after the other." if len(programs) > 1 else ""
+    repeating, everybody = [], []
+    for name, program in programs.items():
+        command = f"#   python -m cdnet_tf.{program} --flagfile={directory / name}.cfg"
+        repeating.append(command)
+        run_dir = directory / f"{name}_everybody"
+        command += f" --holdout_identities=0 --run_dir={run_dir}"
+        if name == "best_train":
+            command += f" --genotype={directory / 'best_everybody'}"
+        everybody.append(command)
+    return [
+        f"# The best of a study: {score} on",
+        f"# identities held out of the training split.{order}",
+        "#",
+        "# This repeats the trial:",
+        "#",
+        *repeating,
+        "#",
+        "# This trains on everybody, and evaluates on the test images:",
+        "#",
+        *everybody,
+        "#",
+    ]
