@@ -188,7 +188,10 @@ def test_float16_scales_and_unscales_both_losses():
     for variable, expected, found in zip(variables, *moves):
         if variable.name != "neck/global/fc/bias:0":  # before BN: rounding errors
             ratio = np.linalg.norm(found) / np.linalg.norm(expected)
-            assert 0.5 < ratio < 2, variable.name
+            # A scale that is not taken out again is a factor of 64. The gradients of
+            # alpha nearly cancel, and 16 bits leave less of them on some processors.
+            limit = 4 if variable is search.net.alpha else 2
+            assert 1 / limit < ratio < limit, variable.name
 
 
 def test_all_branches_may_run():

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from absl import app, flags
-from absl.testing import flagsaver
+from absl import app
 
 from tools import reproduce
 
@@ -39,31 +38,26 @@ def _fake_training(calls):
     return run
 
 
-def _main(tmp_path, **options):
-    flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(
-        dataset="market1501",
-        data_dir="somewhere",
-        output_dir=str(tmp_path / "runs"),
-        results=str(tmp_path / "results.csv"),
-        **options,
-    ):
-        reproduce.main(["reproduce"])
+def _main(tmp_path, names, jobs=None):
+    table = reproduce._TABLES["market1501"]
+    folder, results = tmp_path / "runs", tmp_path / "results.csv"
+    data = ["--data_dir=somewhere"]
+    return reproduce.reproduce(table, names, folder, results, data=data, jobs=jobs)
 
 
-def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch, capsys):
+def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(reproduce, "_run", _fake_training(calls))
     reproduce.append(tmp_path / "results.csv", _LINE)
-    _main(tmp_path, rows=["cdnet_20", "smallest_20"], jobs=1)
+    printed = _main(tmp_path, ["cdnet_20", "smallest_20"], jobs=1).splitlines()
     (call,) = calls
     assert call[:2] == ("train", "smallest_20_0")
     genotype = "--genotype=(3,5,1) (3,5,1) (3,5,1) (3,5,1) (3,5,1) (3,5,1)"
     assert call[2] == [
         "--flagfile=flags/photographs.cfg",
+        "--data_dir=somewhere",
         genotype,
         "--epochs=20",
-        "--data_dir=somewhere",
         "--seed=0",
     ]
     lines = reproduce.read(tmp_path / "results.csv")
@@ -71,7 +65,6 @@ def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch, caps
     # 600 images at 10 and at 20 images/s: 60 + 30 s.
     assert lines[1]["minutes"] == "1.5"
     assert lines[1]["flags"] == f"'{genotype}' --epochs=20"
-    printed = capsys.readouterr().out.splitlines()
     assert printed[2] == "| cdnet_20 | 20 | 125,150 | 19.6 | 1 | 66.0 | 42.0 |"
     assert printed[3] == "| smallest_20 | 2 | 1,000 | 2.0 | 1 | 50.0 | 25.0 |"
 
@@ -86,7 +79,7 @@ def test_a_row_is_the_mean_and_range_over_its_seeds():
 
 def test_unknown_rows_are_refused(tmp_path):
     with pytest.raises(app.UsageError, match=r"Unknown rows \['cdnet'\]; use cdnet_20"):
-        _main(tmp_path, rows=["cdnet"])
+        _main(tmp_path, ["cdnet"])
 
 
 def test_a_failed_run_names_its_log(tmp_path):

@@ -1,3 +1,0 @@
-"""Has the package set TensorFlow's variables before a test imports TensorFlow."""
-
-import cdnet_tf  # noqa: F401
