@@ -185,6 +185,30 @@ def test_error_of_a_device_is_no_lost_worker(fail, message, is_own):
     assert isinstance(error, tf.errors.InternalError if is_own else SystemExit)
 
 
+def _in_a_graph(cause):
+    return (
+        "Graph execution error:\n\nDetected at node 'MatMul' defined at (most recent "
+        'call last):\n    File "/srv/peer/cuda/step.py", line 7, in <module>\n'
+        f"Node: 'MatMul'\n{cause}\n\t [[{{{{node MatMul}}}}]] on /job:worker/task:1"
+    )
+
+
+@pytest.mark.parametrize(
+    "cause, is_own",
+    [("CUDA error: out of memory", True), (_RESET, False), ("unheard of", False)],
+)
+def test_cause_stands_below_the_first_line_of_an_error_in_a_graph(fail, cause, is_own):
+    error = fail(tf.errors.InternalError, _in_a_graph(cause))
+    assert isinstance(error, tf.errors.InternalError if is_own else SystemExit)
+
+
+def test_other_causes_in_a_graph_are_other_errors(fail):
+    for cause in ("Timed out", _RESET):
+        assert isinstance(fail(tf.errors.InternalError, _in_a_graph(cause)), SystemExit)
+    again = fail(tf.errors.InternalError, _in_a_graph(_RESET.replace("4711", "99")))
+    assert "The same error came at step 7" in str(again)
+
+
 def test_own_folder_is_a_copy_of_what_is_whole(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     for name in ("checkpoint/checkpoint", "alpha.csv", ".run.7.part.json"):

@@ -46,6 +46,7 @@ _OF_A_PEER = re.compile(
     re.IGNORECASE,
 )
 _LAST_LOSS = "CDNET_LAST_LOSS"  # environment variable, of a program started again
+_NOTED = 4000  # characters of an error that are noted there
 
 
 def connect(limit_s: float = 3600.0) -> tf.distribute.MultiWorkerMirroredStrategy:
@@ -287,20 +288,30 @@ def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[Non
 
 
 def _is_of_a_device(error: tf.errors.OpError) -> bool:
-    """Whether an error is this program's own, as far as its first line shows that."""
-    line = str(error.message).partition("\n")[0]
+    """Whether an error is this program's own, as far as its message shows that."""
+    cause = _cause(str(error.message))
     is_internal = isinstance(error, tf.errors.InternalError)
     return bool(
-        is_internal and _OF_A_DEVICE.search(line) and not _OF_A_PEER.search(line)
+        is_internal and _OF_A_DEVICE.search(cause) and not _OF_A_PEER.search(cause)
     )
 
 
 def _came_before(step: int | None, said: str) -> bool:
     """Whether this error at this step also caused the restart before; notes both."""
     # Addresses, times and numbers of tensors differ from one process to the next.
-    now = f"{step} {re.sub(r'[0-9]+', '#', said.partition(chr(10))[0])}"
+    now = f"{step} {re.sub(r'[0-9]+', '#', _cause(said))[:_NOTED]}"
     before, os.environ[_LAST_LOSS] = os.environ.get(_LAST_LOSS), now
     return before == now
+
+
+def _cause(message: str) -> str:
+    """A message without files and devices, whose names speak of workers, too.
+
+    TensorFlow's error inside a function begins with `Graph execution error:` and the
+    lines of code that made the operation; the cause stands below them.
+    """
+    lines = [line for line in message.splitlines() if not re.match(r"\s*File ", line)]
+    return re.sub(r"/job:\S+", "", "\n".join(lines))
 
 
 def _start_again(restarts: int) -> None:
