@@ -25,6 +25,7 @@ import time
 import types
 from collections.abc import Callable
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags

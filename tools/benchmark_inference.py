@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging

@@ -24,6 +24,7 @@ import tempfile
 import time
 import types
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags

@@ -22,6 +22,7 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging

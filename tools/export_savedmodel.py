@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pathlib
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import tensorflow as tf
 from absl import app, flags, logging
 

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags

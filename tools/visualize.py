@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
