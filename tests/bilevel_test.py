@@ -98,11 +98,12 @@ def test_step_is_algorithm_1():
     assert float(logs["triplet"]) == pytest.approx(float(triplet), rel=1e-4)
     hits = np.argmax(outputs["logits"][0], 1) == labels.numpy()
     assert float(logs["accuracy"]) == pytest.approx(hits.mean())
+    # The gradient of a bias before BN is 0, and what is computed of it is rounding.
+    rounding = 1e-6 * _LR * max(np.abs(gradient).max() for gradient in gradients)
     for variable, old, gradient in zip(plain, before, gradients):
         expected = -_LR * (gradient.numpy() + _L2 * old)
-        np.testing.assert_allclose(
-            variable.numpy() - old, expected, atol=2e-3 * np.abs(expected).max()
-        )
+        atol = 2e-3 * np.abs(expected).max() + rounding
+        np.testing.assert_allclose(variable.numpy() - old, expected, atol=atol)
 
     # Then alpha, on the other batch and with the weights just updated.
     new_alpha = tf.constant(alpha)
