@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import time
 from collections.abc import Iterator
+
+_ABANDONED_S = 3600.0
 
 
 @contextlib.contextmanager
@@ -18,7 +21,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     The temporary name keeps the suffix, by which Keras, Pillow and matplotlib know the
     format. Where the body raises, the temporary file is removed and `path` stays as it
-    was.
+    was. A program that is killed meanwhile leaves its temporary file behind; the next
+    writer of the same file removes it once it is an hour old.
 
         with atomic_files.replacing("model.keras") as partial:
             model.save(partial)
@@ -32,11 +36,21 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     # Two programs that write the same file must not share the temporary one.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    _remove_abandoned(path)
     try:
         yield partial
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: pathlib.Path) -> None:
+    start, end = f".{path.stem}.", f".part{path.suffix}"
+    with contextlib.suppress(OSError):  # Another writer may be quicker.
+        for each in path.parent.iterdir():
+            if each.name.startswith(start) and each.name.endswith(end):
+                if time.time() - each.stat().st_mtime > _ABANDONED_S:
+                    each.unlink()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -100,7 +100,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     with shared_flags.refusing():
         shared_flags.refuse_classes()
-        settings = SearchSettings(**shared_flags.values(SearchSettings))
+        settings = read_settings()
         settings.check()
         strategy = shared_flags.connect()
         settings.check_batch(strategy.num_replicas_in_sync)
@@ -116,6 +116,11 @@ def main(argv: list[str]) -> None:
     )
     if found:
         print(f"\n{next_steps.after_search(run_dir)}")
+
+
+def read_settings() -> SearchSettings:
+    """Returns the settings that the flags stand for, not yet checked."""
+    return SearchSettings(**shared_flags.values(SearchSettings))
 
 
 def search(

@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     has_classes = shared_flags.has_classes()
     with shared_flags.refusing():
-        settings = TrainSettings(**shared_flags.values(TrainSettings))
+        settings = read_settings()
         settings.check()
         strategy = shared_flags.connect()
         settings.check_batch(strategy.num_replicas_in_sync, has_classes)
@@ -131,6 +131,11 @@ def main(argv: list[str]) -> None:
         print(next_steps.after_classes(run_dir, str(settings.genotype)))
     elif found:
         print(next_steps.after_training(run_dir))
+
+
+def read_settings() -> TrainSettings:
+    """Returns the settings that the flags stand for, not yet checked."""
+    return TrainSettings(**shared_flags.values(TrainSettings))
 
 
 def train(

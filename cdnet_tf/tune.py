@@ -61,14 +61,20 @@ _OWN |= {"run_dir", "flagfile"}
 _READER = """
 import importlib, json, sys
 from absl import flags
-importlib.import_module(sys.argv[1])
+program = importlib.import_module(sys.argv[1])
 for line in json.loads(sys.argv[2]):
     flags.FLAGS.unparse_flags()
     flags.FLAGS([sys.argv[1], *line])
+program.read_settings().check()
 values = {name: flags.FLAGS[name].value for name in flags.FLAGS}
 texts = {k: ",".join(v) if isinstance(v, list) else v for k, v in values.items()}
 print(json.dumps(texts, default=str))
 """
+# The program that takes each flag file of the best trial.
+_PROGRAMS = {
+    "train": {"best": "train"},
+    "search": {"best": "search", "best_train": "train"},
+}
 # What a retraining shares with the search before it.
 _SHARED = {
     *("dataset", "data_dir", "train_identities", "height", "width", "width_multiplier"),
@@ -97,10 +103,10 @@ def main(argv: list[str]) -> int:
     if _TARGET.value == "search" and not _RETRAINING.value:
         raise app.UsageError("--target=search needs --retraining=FLAGFILE.")
     directory = pathlib.Path(shared_flags.RUN_DIR.value)
-    recipe, held = _hold_out(_recipe(argv[1:]))
-    space = spaces.override(spaces.SPACES[_TARGET.value], _RANGE.value)
-    given = _open(directory, recipe, space, held)
-    plan = _Plan(directory, recipe, given)
+    recipe = _recipe(argv[1:])
+    with shared_flags.refusing():
+        space = spaces.override(spaces.SPACES[_TARGET.value], _RANGE.value)
+        given = _given(recipe, space)
     oracle = study.make_oracle(
         _TUNER.value,
         space,
@@ -110,6 +116,9 @@ def main(argv: list[str]) -> int:
         recipe=spaces.nearest(space, given),
         lease_s=_WORKER_TIMEOUT.value,
     )
+    recipe, held = _hold_out(recipe)
+    plan = _Plan(directory, recipe, given)
+    _open(directory, recipe, space, held)
     tuner = study.Study(
         oracle,
         functools.partial(_score, plan),
@@ -121,7 +130,12 @@ def main(argv: list[str]) -> int:
         return 0
     outcomes = _write_results(plan, list(oracle.trials.values()))
     print(f"\n{study_log.table(outcomes)}\n\nResults: {directory}")
-    return int(all(each.mean_ap is None for each in outcomes))
+    if all(each.mean_ap is None for each in outcomes):
+        return 1
+    commands = study_log.for_everybody(directory, _PROGRAMS[_TARGET.value])
+    print("To run the best on everybody, and evaluate it on the test images:")
+    print("\n".join(f"  {command}" for command in commands))
+    return 0
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -156,12 +170,20 @@ def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
     return recipe, {"identities": held.tolist(), "counts": data.counts()}
 
 
-def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
-    """Records what is tuned and on whom; refuses to go on with something else.
+def _given(recipe: list[str], space: spaces.Space) -> dict[str, str]:
+    """Returns what the recipe itself says of the flags that are tuned.
 
-    Returns:
-      What the recipe itself says of the flags that are tuned.
+    Raises:
+      ValueError: a program does not take its flags, or not with the outermost values.
     """
+    said = _read(_TARGET.value, [*recipe, *spaces.corners(space)], recipe)
+    if _RETRAINING.value:
+        _read("train", _retraining(recipe))
+    return spaces.of_recipe(space, said)
+
+
+def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
+    """Records what is tuned and on whom; refuses to go on with something else."""
     harmless = shared_flags.HARMLESS
     now = {
         "target": _TARGET.value,
@@ -171,9 +193,6 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
         "space": {name: repr(domain) for name, domain in space.items()},
         "held_out": held,
     }
-    said = _read(_TARGET.value, [*recipe, *spaces.corners(space)], recipe)
-    if _RETRAINING.value:
-        _read("train", _retraining(recipe))
     record = directory / "study.json"
     if record.exists():
         then = json.loads(record.read_text())
@@ -186,7 +205,6 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> dict[str, str]:
     elif not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
         directory.mkdir(parents=True, exist_ok=True)
         atomic_files.write_text(record, json.dumps(now, indent=1))
-    return spaces.of_recipe(space, said)
 
 
 def _is_chief() -> bool:
@@ -305,13 +323,12 @@ def _outcome(plan: _Plan, trial) -> study_log.Outcome:
 
 def _write_best(plan: _Plan, best) -> None:
     """Writes the best trial as a flag file that repeats it; of a search, as two."""
-    programs = {"best": _TARGET.value}
     lines = {"best": [*plan.recipe, "# Tuned:", *_arguments(best.flags)]}
     if _TARGET.value == "search":
-        programs["best_train"] = "train"
         found = f"--genotype={plan.directory / 'best'}"
         lines["best_train"] = [*_retraining(plan.recipe), found]
     score = f"trial {best.trial}, mAP {best.mean_ap:.4f}"
+    programs = _PROGRAMS[_TARGET.value]
     head = study_log.recipe_head(plan.directory, programs, score)
     for name, own in lines.items():
         whole = [*head, *own, f"--run_dir={plan.directory / name}", ""]

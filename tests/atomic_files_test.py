@@ -28,6 +28,22 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["table.csv"]
 
 
+def test_what_a_killed_program_left_is_removed(tmp_path):
+    old, new, other = (
+        tmp_path / f".{name}.part.csv" for name in ("table.1", "table.2", "other.1")
+    )
+    for partial in (old, new, other):
+        partial.write_text("half")
+    for partial in (old, other):
+        os.utime(partial, (0, 0))
+    atomic_files.write_text(tmp_path / "table.csv", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "table.csv",
+        new.name,
+        other.name,
+    }
+
+
 def test_text_is_utf8(tmp_path):
     atomic_files.write_text(tmp_path / "a.txt", "Zürich\n")
     assert (tmp_path / "a.txt").read_bytes() == "Zürich\n".encode()

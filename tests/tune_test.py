@@ -220,6 +220,14 @@ def test_unknown_flag_stops_the_study_before_its_first_trial(folder):
     assert not (folder / "typo" / "study.json").exists()
 
 
+def test_recipe_that_no_trial_could_run_is_refused_before_data_are_read(folder):
+    options = {"genotype": folder / "absent.json", "data_dir": folder / "no_data"}
+    done = _run("tune", **_tuning_of_train(folder, "typo", **options))
+    assert done.returncode == 1
+    assert "absent.json" in done.stderr and "Traceback" not in done.stderr
+    assert not (folder / "typo").exists()
+
+
 @pytest.mark.parametrize(
     "status, log, expected",
     [

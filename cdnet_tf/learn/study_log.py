@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 import re
 import signal
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
@@ -81,17 +82,26 @@ def write_hparams(directory: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
     """Writes a run for each completed trial, for TensorBoard's HParams view.
 
     Its table, its parallel coordinates and its scatter plots read these runs. One that
-    is there already is left alone.
+    is there already is left alone; each appears whole or not at all.
+
+    Args:
+      directory: of the runs; made if it is missing, in a folder that exists.
+      outcomes: of all trials.
     """
+    directory.mkdir(exist_ok=True)
     for each in outcomes:
         run = directory / f"trial_{each.trial}"
         if each.mean_ap is None or run.exists():
             continue
-        writer = tf.summary.create_file_writer(str(run))
-        with writer.as_default():
-            hparams.hparams(_typed(each.flags), trial_id=each.trial)
-            tf.summary.scalar("mAP", each.mean_ap, step=0)
-        writer.close()
+        # Beside the folder that TensorBoard watches, and on the same disk.
+        with tempfile.TemporaryDirectory(dir=directory.parent) as parent:
+            partial = pathlib.Path(parent) / run.name
+            writer = tf.summary.create_file_writer(str(partial))
+            with writer.as_default():
+                hparams.hparams(_typed(each.flags), trial_id=each.trial)
+                tf.summary.scalar("mAP", each.mean_ap, step=0)
+            writer.close()
+            partial.rename(run)
 
 
 def _typed(flags: dict[str, str]) -> dict[str, float | str]:
@@ -132,25 +142,37 @@ def recipe_head(
       score: of the trial, in words.
     """
     order = " The commands run one after the other." if len(programs) > 1 else ""
-    repeating, everybody = [], []
-    for name, program in programs.items():
-        command = f"#   python -m cdnet_tf.{program} --flagfile={directory / name}.cfg"
-        repeating.append(command)
-        run_dir = directory / f"{name}_everybody"
-        command += f" --holdout_identities=0 --run_dir={run_dir}"
-        if name == "best_train":
-            command += f" --genotype={directory / 'best_everybody'}"
-        everybody.append(command)
+    repeating = [_command(directory, *each) for each in programs.items()]
     return [
         f"# The best of a study: {score} on",
         f"# identities held out of the training split.{order}",
         "#",
         "# This repeats the trial:",
         "#",
-        *repeating,
+        *(f"#   {command}" for command in repeating),
         "#",
         "# This trains on everybody, and evaluates on the test images:",
         "#",
-        *everybody,
+        *(f"#   {command}" for command in for_everybody(directory, programs)),
         "#",
     ]
+
+
+def for_everybody(directory: pathlib.Path, programs: Mapping[str, str]) -> list[str]:
+    """Returns the commands that run the best trial on everybody.
+
+    Arguments as of `recipe_head`.
+    """
+    commands = []
+    for name, program in programs.items():
+        run_dir = directory / f"{name}_everybody"
+        command = _command(directory, name, program)
+        command += f" --holdout_identities=0 --run_dir={run_dir}"
+        if name == "best_train":
+            command += f" --genotype={directory / 'best_everybody'}"
+        commands.append(command)
+    return commands
+
+
+def _command(directory: pathlib.Path, name: str, program: str) -> str:
+    return f"python -m cdnet_tf.{program} --flagfile={directory / name}.cfg"
