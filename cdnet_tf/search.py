@@ -158,8 +158,8 @@ def search(
     launched = time.perf_counter() if launched is None else launched
     settings.check()
     settings.check_batch(strategy.num_replicas_in_sync)
-    devices.begin(settings.seed, settings.precision)
     run_dir = run_directory.join_run(run_dir, record, data, strategy)
+    devices.begin(settings.seed, settings.policy(run_dir, strategy))
     if (run_dir / "genotype.json").exists():
         print(f"{run_dir} holds a finished search; choose another --run_dir for more.")
         return genotype.load(run_dir)

@@ -11,7 +11,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from cdnet_tf.learn import bilevel, devices, schedules
+import tensorflow as tf
+
+from cdnet_tf.learn import bilevel, devices, distributed, precision, schedules
 from cdnet_tf.nn import genotype, networks, transfer
 
 SCHEDULES = ("multi_step", "cosine", "exponential")
@@ -38,7 +40,8 @@ class RunSettings:
       momentum: of the weights' SGD.
       margin: of the triplet loss.
       dropout: rate before the triplet feature, 0..1.
-      precision: a Keras policy, `float32`, `mixed_float16` or `mixed_bfloat16`.
+      precision: a Keras policy, `float32`, `mixed_float16` or `mixed_bfloat16`, or
+        `auto`, which measures whether bfloat16 is faster here; see `precision.of_run`.
       cache_mb: memory for decoded images; by default a quarter of what is free.
     """
 
@@ -66,6 +69,17 @@ class RunSettings:
         """Raises ValueError unless every replica gets two whole identities or more."""
         images_per_id = 1 if has_classes else self.images_per_id
         devices.check_batch(self.batch_size, images_per_id, replicas)
+
+    def policy(self, run_dir: pathlib.Path, strategy: tf.distribute.Strategy) -> str:
+        """Returns the Keras policy of a run; see `precision.of_run`."""
+        return precision.of_run(
+            self.precision,
+            run_dir,
+            input_shape=self.input_shape,
+            width_multiplier=self.width_multiplier,
+            batch_size=self.batch_size // strategy.num_replicas_in_sync,
+            workers=distributed.place(strategy)[1],
+        )
 
     def batch_options(
         self, first_epoch: int = 0, has_classes: bool = False

@@ -16,7 +16,7 @@ import tensorflow as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from cdnet_tf.data import classification, datasets, holdout  # noqa: E402
-from cdnet_tf.learn import devices  # noqa: E402
+from cdnet_tf.learn import devices, precision  # noqa: E402
 from cdnet_tf.pedestrians import writer  # noqa: E402
 from cdnet_tf.settings import RunSettings  # noqa: E402
 
@@ -130,8 +130,9 @@ LOGICAL_CPUS = flags.DEFINE_integer(
 PRECISION = flags.DEFINE_enum(
     "precision",
     RunSettings.precision,
-    ["float32", "mixed_float16", "mixed_bfloat16"],
-    "Keras policy; mixed_float16 scales the loss.",
+    precision.KINDS,
+    "Keras policy; mixed_float16 scales the loss. `auto` measures at the start whether "
+    "mixed_bfloat16 is faster than float32 on this processor, and says so.",
 )
 
 # Modules whose flags decide what a run comes to.

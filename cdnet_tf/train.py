@@ -177,8 +177,8 @@ def train(
     launched = time.perf_counter() if launched is None else launched
     settings.check()
     settings.check_batch(strategy.num_replicas_in_sync, _has_classes(data))
-    devices.begin(settings.seed, settings.precision)
     run_dir = run_directory.join_run(run_dir, record, data, strategy)
+    devices.begin(settings.seed, settings.policy(run_dir, strategy))
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return json.loads((run_dir / "evaluation.json").read_text())
