@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
                 f"{_MODEL.value} does not exist; pass a model.keras, a SavedModel "
                 "directory or a .tflite file."
             )
-    data = shared_flags.read_data()
+    data = shared_flags.read_data([] if _CHECK_DATA.value else ["query", "gallery"])
     if _CHECK_DATA.value:
         return _check(data)
     model = pathlib.Path(_MODEL.value)
@@ -87,6 +87,9 @@ def main(argv: list[str]) -> int:
         record=shared_flags.flag_values(),
     )
     print(report.table(found))
+    if data.camera_names:
+        names = (f"{number} {name}" for number, name in data.camera_names.items())
+        print(f"Cameras: {', '.join(names)}.")
     print(f"\nResults, with pictures of ranked lists and the CMC: {directory}")
     print(next_steps.after_evaluation(model))
     return 0
@@ -180,6 +183,8 @@ def _output_dir() -> pathlib.Path:
     directory = pathlib.Path(_OUTPUT_DIR.value or model.parent / name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise PermissionError(f"{directory} cannot be written")
     except OSError as error:
         raise OSError(
             f"output_dir={directory} cannot be made ({error}); choose another."

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from absl import flags
 
 from cdnet_tf import recipes
+from cdnet_tf.data import own_data
 
 _DATA = (
     *("dataset", "data_dir", "train_identities"),
     *("holdout_identities", "holdout_seed"),
 )
 _SIZE = ("height", "width", "width_multiplier")
-_RECIPES = {"dukemtmc": "flags/duke.cfg"}  # the others have their data set's name
+# The others have their data set's name.
+_RECIPES = {"dukemtmc": "flags/duke.cfg"}
+_RECIPES |= dict.fromkeys(own_data.NAMES, "flags/market1501.cfg")
 _TRAIN = ("python", "-m", "cdnet_tf.train")
 
 

@@ -113,11 +113,13 @@ def provenance(settings: dict[str, Any], data: Data) -> dict[str, Any]:
         on disk as Market-1501 does, so `dataset`, if it is there, names the data.
       data: the data set read.
     """
-    name = settings.get("dataset", data.name)
+    dataset = {"name": settings.get("dataset", data.name), "counts": data.counts()}
+    if names := getattr(data, "camera_names", None):
+        dataset["camera_names"] = names
     return {
         "seed": settings.get("seed"),
         "flags": settings,
-        "dataset": {"name": name, "counts": data.counts()},
+        "dataset": dataset,
         **environment(),
     }
 

@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
         settings.check_batch(strategy.num_replicas_in_sync)
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
     found = search(
-        shared_flags.read_data(),
+        shared_flags.read_data(["train"]),
         run_dir,
         settings,
         strategy=strategy,

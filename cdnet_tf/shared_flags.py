@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Importing TensorFlow takes seconds, which count for a program that imports this first.
@@ -15,7 +15,7 @@ LAUNCHED = time.perf_counter()
 import tensorflow as tf  # noqa: E402
 from absl import app, flags  # noqa: E402
 
-from cdnet_tf.data import classification, datasets, holdout  # noqa: E402
+from cdnet_tf.data import classification, datasets, holdout, own_data  # noqa: E402
 from cdnet_tf.learn import devices, precision  # noqa: E402
 from cdnet_tf.pedestrians import writer  # noqa: E402
 from cdnet_tf.settings import RunSettings  # noqa: E402
@@ -23,9 +23,10 @@ from cdnet_tf.settings import RunSettings  # noqa: E402
 DATASET = flags.DEFINE_enum(
     "dataset",
     "market1501",
-    [*datasets.NAMES, "pedestrians", *classification.NAMES],
-    "Data set under --data_dir. `pedestrians` are generated there if they are missing; "
-    "the last two show classes, not people, and are for training alone.",
+    [*datasets.NAMES, *own_data.NAMES, "pedestrians", *classification.NAMES],
+    "Data set under --data_dir. `folders` and `csv` are people of your own, "
+    "docs/own_data.md; `pedestrians` are generated there if they are missing; the last "
+    "two show classes, not people, and are for training alone.",
 )
 DATA_DIR = flags.DEFINE_string(
     "data_dir", "data", "Folder of the data set, or the folder above it."
@@ -154,11 +155,13 @@ def values(kind: type[RunSettings]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[None]:
+def refusing(
+    kinds: tuple[type[Exception], ...] = (FileNotFoundError, ValueError),
+) -> Iterator[None]:
     """Turns an error of a check into absl's usage error, which shows no traceback."""
     try:
         yield
-    except (FileNotFoundError, ValueError) as error:
+    except kinds as error:
         raise app.UsageError(str(error)) from error
 
 
@@ -181,7 +184,8 @@ def refuse_classes() -> None:
     if has_classes():
         raise ValueError(
             f"dataset={DATASET.value} shows classes, not people, and can only be "
-            f"trained on; use one of {', '.join(datasets.NAMES)} or pedestrians."
+            f"trained on; use one of {', '.join((*datasets.NAMES, *own_data.NAMES))} "
+            "or pedestrians."
         )
 
 
@@ -199,32 +203,53 @@ def read_classes() -> classification.ClassificationDataset:
     return classification.read(DATASET.value, DATA_DIR.value)
 
 
-def read_data() -> datasets.ReidDataset:
+def read_data(needed: Iterable[str] = datasets.SPLITS) -> datasets.ReidDataset:
     """Reads, or generates, the data set of people that the flags name.
 
     With --holdout_identities, query and gallery are people of the training split.
 
+    Args:
+      needed: splits that the program cannot do without, of `datasets.SPLITS`.
+
     Raises:
-      ValueError: if the data set shows classes, or cannot spare the identities.
+      app.UsageError: the data set shows classes, is not where the flags say, or cannot
+        spare the identities.
     """
-    refuse_classes()
-    data = _read_people()
-    if not HOLDOUT_IDENTITIES.value:
-        return data
-    return holdout.hold_out(data, HOLDOUT_IDENTITIES.value, HOLDOUT_SEED.value or 0)
+    with refusing((OSError, ValueError)):
+        refuse_classes()
+        if not HOLDOUT_IDENTITIES.value:
+            return _read_people(needed)
+        data = _read_people(["train"])
+        return holdout.hold_out(data, HOLDOUT_IDENTITIES.value, HOLDOUT_SEED.value or 0)
 
 
-def _read_people() -> datasets.ReidDataset:
-    name = DATASET.value
+def _read_people(needed: Iterable[str]) -> datasets.ReidDataset:
+    name, data_dir = DATASET.value, DATA_DIR.value
+    if name in own_data.NAMES:
+        return own_data.read(name, data_dir, needed)
     if name == "pedestrians":
+        _write_pedestrians(data_dir)
+    data = datasets.read(name, data_dir, needed)
+    families = writer.families(data.root)
+    # Generated ones may be read as Market-1501, whose files have such names.
+    name = "pedestrians" if families else name
+    return dataclasses.replace(data, name=name, families=families)
+
+
+def _write_pedestrians(data_dir: str) -> None:
+    try:
         writer.write_pedestrians(
-            DATA_DIR.value,
+            data_dir,
             train_identities=TRAIN_IDENTITIES.value,
             test_identities=TRAIN_IDENTITIES.value // 2,
         )
-        name = "market1501"
-    data = datasets.read(name, DATA_DIR.value)
-    return dataclasses.replace(data, families=writer.families(data.root))
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(
+            f"data_dir={data_dir}: the pedestrians cannot be written there ({error}); "
+            "name a folder that can be written."
+        ) from error
 
 
 def flag_values() -> dict[str, Any]:

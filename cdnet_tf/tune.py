@@ -159,7 +159,7 @@ def _recipe(arguments: list[str]) -> list[str]:
 
 def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
     """Adds the number of identities held out; returns the record of who they are."""
-    data = shared_flags.read_data()
+    data = shared_flags.read_data(["train"])
     if not shared_flags.HOLDOUT_IDENTITIES.value:
         number = max(2, len(np.unique(data.train.identities)) // 5)
         data = holdout.hold_out(data, number, shared_flags.HOLDOUT_SEED.value or 0)

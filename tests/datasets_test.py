@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -122,13 +124,76 @@ def test_unknown_name():
 
 
 def test_missing_folder_says_how_to_lay_the_data_out(tmp_path):
-    _write_folders(tmp_path / "Market-1501", {"query": [], "bounding_box_train": []})
+    folders = {"query": [], "bounding_box_test": []}
+    _write_folders(tmp_path / "Market-1501", folders)
     with pytest.raises(FileNotFoundError) as error:
         datasets.read("market1501", str(tmp_path))
     message = str(error.value)
-    assert f"{tmp_path}/Market-1501 lacks bounding_box_test/." in message
+    assert f"{tmp_path}/Market-1501 lacks bounding_box_train/." in message
     assert f"{tmp_path}/Market-1501-v15.09.15 holds bounding_box_train/" in message
     assert "--flagfile=flags/demo.cfg" in message
+
+
+def test_train_alone_may_lend_the_others(tmp_path):
+    _write_folders(tmp_path / "market1501", {"bounding_box_train": ["1_c1_.jpg"]})
+    with pytest.raises(FileNotFoundError, match="lacks query/.*holdout_identities=N"):
+        datasets.read("market1501", str(tmp_path))
+
+
+@pytest.mark.parametrize("needed", [["query", "gallery"], []])
+def test_test_images_are_read_without_train(tmp_path, needed):
+    folders = {name: _MARKET[name] for name in ("query", "bounding_box_test")}
+    _write_folders(tmp_path, folders)
+    data = datasets.read("market1501", str(tmp_path), needed)
+    assert data.absent == ("train",)
+    assert (len(data.train), len(data.query), len(data.gallery)) == (0, 1, 2)
+    assert data.counts()["train"] == {"images": 0, "identities": 0, "cameras": 0}
+
+
+@pytest.mark.parametrize("place", ["Market-1501/Market-1501", "zip/market-1501/x"])
+def test_unpacked_too_deep(tmp_path, place):
+    (tmp_path / "__MACOSX" / "Market-1501" / "query").mkdir(parents=True)
+    _write_folders(tmp_path / "data" / place, _MARKET)
+    folder = tmp_path / "data" / ("zip" if "zip" in place else "")
+    assert len(datasets.read("market1501", str(folder)).train) == 4
+
+
+def test_the_same_data_set_twice(tmp_path):
+    for place in ("a", "b"):
+        _write_folders(tmp_path / place / "Market-1501", _MARKET)
+    with pytest.raises(ValueError, match="than once; pass one of .*a/M.*, .*b/M"):
+        datasets.read("market1501", str(tmp_path))
+
+
+def test_folder_of_another_name_may_be_another_data_set(tmp_path):
+    _write_folders(tmp_path / "people", _MARKET)
+    with pytest.raises(FileNotFoundError, match="If it is in .*/people, pass that"):
+        datasets.read("market1501", str(tmp_path))
+
+
+@pytest.mark.parametrize("inside", ["query", "gt_bbox"])
+def test_folder_inside_the_data_set(tmp_path, inside):
+    _write_folders(tmp_path, _MARKET | {"gt_bbox": ["0002_c1s1_000451_00.jpg"]})
+    with pytest.raises(FileNotFoundError, match=f"is a part .*; pass {tmp_path}\\."):
+        datasets.read("market1501", str(tmp_path / inside))
+
+
+def test_no_folder_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match="data_dir=.*/no does not exist"):
+        datasets.read("market1501", str(tmp_path / "no"))
+    (tmp_path / "market.zip").touch()
+    with pytest.raises(NotADirectoryError, match="market.zip is a file; unpack it"):
+        datasets.read("market1501", str(tmp_path / "market.zip"))
+
+
+def test_endings_of_images(tmp_path):
+    files = ["1_c1_a.JPG", "1_c2_b.jpeg", "2_c1_c.Png", "2_c2_d.jpg", "._1_c1_a.JPG"]
+    folders = _MARKET | {"bounding_box_train": [*files, "Thumbs.db", "readme.txt"]}
+    _write_folders(tmp_path, folders)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = datasets.read("market1501", str(tmp_path))
+    np.testing.assert_array_equal(data.train.cameras, [1, 2, 1, 2])
 
 
 def test_no_name_matches(tmp_path):

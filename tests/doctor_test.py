@@ -51,7 +51,7 @@ def _picture(path, seed=0):
 
 
 def _examine(root, **options):
-    return doctor.examine(datasets.read("market1501", str(root)), **options)
+    return doctor.examine(datasets.read("pedestrians", str(root)), **options)
 
 
 def _only(findings):
@@ -119,13 +119,13 @@ def test_identity_with_few_images(root):
     assert _examine(root, images_per_id=3) == []
 
 
-@pytest.mark.parametrize("camera", [0, 7])
+@pytest.mark.parametrize("camera", [0, 10])
 def test_camera_out_of_range(root, camera):
     _picture(root / _GALLERY / f"0004_c{camera}s1_000000_77.jpg")
     finding = _only(_examine(root))
     assert (finding.severity, finding.count) == ("warning", 1)
     assert finding.names == (f"{_GALLERY}/0004_c{camera}s1_000000_77.jpg",)
-    assert "1 to 6" in finding.remedy
+    assert "1 to 9" in finding.remedy
 
 
 @pytest.mark.parametrize("folder", [_QUERY, _GALLERY])
@@ -195,7 +195,7 @@ def test_unreadable_images(root):
 
 def test_unreadable_is_what_training_cannot_read(root):
     files = _bad_files(root)
-    data = datasets.read("market1501", str(root))
+    data = datasets.read("pedestrians", str(root))
     with pytest.raises(ValueError) as error:
         image_files.check_images(data.gallery.paths)
     assert "4 of 9 images cannot be read" in str(error.value)
@@ -203,11 +203,24 @@ def test_unreadable_is_what_training_cannot_read(root):
 
 
 def test_an_image_that_vanished(root):
-    data = datasets.read("market1501", str(root))
+    data = datasets.read("pedestrians", str(root))
     file = _file(root, _GALLERY, "0004_*")
     file.unlink()
     finding = _only(doctor.examine(data))
     assert finding.names == (f"{_GALLERY}/{file.name}",)
+
+
+def test_unpacking_that_was_interrupted(clean):
+    finding = _only(doctor.examine(datasets.read("market1501", str(clean))))
+    assert (finding.severity, finding.count) == ("warning", 3)
+    assert "fewer images than were published" in finding.problem
+    assert finding.names[1] == "query (6 of 3,368)"
+
+
+def test_split_that_is_missing(root):
+    shutil.rmtree(root / _GALLERY)
+    finding = _only(doctor.examine(datasets.read("pedestrians", str(root), [])))
+    assert (finding.severity, finding.names) == ("warning", ("gallery",))
 
 
 def test_split_of_junk_only(root):
@@ -241,7 +254,9 @@ def test_msmt17_numbers_train_and_test_people_alike(clean, tmp_path):
     data = datasets.read("msmt17", str(_msmt17(clean, tmp_path)))
     shared = set(data.train.identities) & set(data.gallery.identities)
     assert shared == {0, 1}
-    assert doctor.examine(data) == []
+    finding = _only(doctor.examine(data))
+    assert (finding.severity, finding.count) == ("warning", 3)
+    assert finding.names[0] == "train (18 of 32,621)"
 
 
 @pytest.mark.parametrize("name, cameras", [("dukemtmc", 8), ("msmt17", 15)])

@@ -71,6 +71,7 @@ def folder(tmp_path_factory, network):
     for file in gallery.glob("0003_*"):
         file.unlink()
     next(gallery.glob("0004_*")).write_bytes(b"no image")
+    _as_folders(folder / "data", folder / "own")
     (folder / "run").mkdir()
     network.save(folder / "run" / "model.keras")
     tf.saved_model.save(network, str(folder / "run" / "saved"))
@@ -80,6 +81,20 @@ def folder(tmp_path_factory, network):
     sick.set_weights([weight * np.nan for weight in network.get_weights()])
     sick.save(folder / "run" / "nan.keras")
     return folder
+
+
+def _as_folders(source, target):
+    """The same test images, a folder a person and in it one a camera; some as PNG."""
+    splits = {"query": "query", "bounding_box_test": "gallery"}
+    files = (file for split in splits for file in sorted((source / split).iterdir()))
+    for number, file in enumerate(files):
+        person, camera = file.name.split("_")[:2]
+        place = target / splits[file.parent.name] / person / camera[:2]
+        place.mkdir(parents=True, exist_ok=True)
+        if number % 5:
+            shutil.copy(file, place / f"{number}.JPG")
+        else:
+            Image.open(file).save(place / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +114,11 @@ def runs(folder):
         "size": [data, model, "--height=64", "--width=32", f"--output_dir={other}"],
         "other size": [data, model, "--height=128", "--width=64"],
         "half a size": [data, model, "--height=64"],
+        "own": [
+            *("--dataset=folders", f"--data_dir={folder / 'own'}", "--ranked_lists=1"),
+            *(model, f"--output_dir={folder / 'of_own'}"),
+        ],
+        "no data": [f"--data_dir={folder / 'none'}", model],
         "nan": [data, nan],
         "missing": [data, none],
         "nothing": [data],
@@ -226,6 +246,17 @@ def test_exports_give_the_same_numbers(folder, runs, case, kind, name):
     assert not list(place.glob("ranked_lists*"))
 
 
+def test_own_folders_without_train_give_the_same_numbers(folder, runs):
+    assert runs["own"][0] == 0, runs["own"]
+    market = json.loads((folder / "run/evaluation/evaluation.json").read_text())
+    record = json.loads((folder / "of_own" / "evaluation.json").read_text())
+    for name in ("scores", "thresholds", "camera_pairs"):
+        _assert_close(record[name], market[name])
+    assert "Cameras: 1 c1, 2 c2, 3 c3, 4 c4, 5 c5, 6 c6." in runs["own"][1]
+    assert record["provenance"]["dataset"]["camera_names"]["6"] == "c6"
+    assert record["provenance"]["dataset"]["counts"]["train"]["images"] == 0
+
+
 def test_flags_may_repeat_the_models_size(runs):
     assert runs["size"][0] == 0
 
@@ -236,6 +267,7 @@ def test_flags_may_repeat_the_models_size(runs):
         ("other size", "ValueError: .*takes images of 64x32, not 128x64"),
         ("half a size", "UsageError: Of --height and --width one stands alone"),
         ("nan", r"ValueError: 24 of 24 query embeddings hold NaN.*query/0003_c1"),
+        ("no data", "UsageError: data_dir=.*none does not exist"),
         ("missing", "UsageError: .*none.keras does not exist; pass a model"),
         ("nothing", "UsageError: Name a --model"),
         ("no folder", "OSError: output_dir=.*model.keras cannot be made"),

@@ -36,8 +36,8 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY = _LIBRARIES = tupl
     f"cdnet_tf/{folder}/*.py"
     for folder in "nn supernet pedestrians data learn retrieval deploy".split()
 )
-# What an image's identity means; no TensorFlow.
-_DATASETS = "cdnet_tf/data/datasets.py"
+# What an image's identity means, and where images lie; no TensorFlow.
+_DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
 # Any file may import it.
 _EVERYWHERE = ("cdnet_tf/atomic_files.py",)
 _SHARED = (
@@ -57,6 +57,9 @@ _LAYERS = (
     (_SUPERNET, (_SUPERNET, _NN), "numpy tensorflow"),
     (_DRAWING, (_DRAWING,), "numpy pillow"),
     ("cdnet_tf/data/sampling.py", (), "numpy"),
+    (_LAYOUTS, (), ""),
+    (_DATASETS, (_LAYOUTS,), "numpy"),
+    ("cdnet_tf/data/own_data.py", (_DATASETS, _LAYOUTS), ""),
     (_DATA, (_DATA,), "numpy tensorflow"),
     ("cdnet_tf/learn/study.py", (_LEARN,), "keras_tuner"),
     ("cdnet_tf/learn/study_log.py", (_LEARN,), "tensorboard tensorflow"),

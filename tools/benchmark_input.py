@@ -23,7 +23,7 @@ _SIZE = {"height": 128, "width": 64, "batch_size": 8}
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    data = shared_flags.read_data()
+    data = shared_flags.read_data(["train"])
     size = {
         name: flags.FLAGS[name].value if flags.FLAGS[name].present else default
         for name, default in _SIZE.items()

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     if not measured:
         raise ValueError(f"The scores of {model} are unknown: {origin}")
     report = json.loads((exports / export_report.NAME).read_text("utf-8"))
-    data = shared_flags.read_data()
+    data = shared_flags.read_data(["query", "gallery"])
     rows = [
         (name, dataclasses.asdict(_score(embed, data)), "", "")
         for name, embed in baselines.BASELINES.items()

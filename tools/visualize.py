@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
     chosen = _named_layers(network) if _LAYERS.value else _last_of_stages(network)
     normalisation = network_file.normalisation(path)
     maps = tf.keras.Model(network.inputs, [layer.output for layer in chosen.values()])
-    files = _IMAGES.value or shared_flags.read_data().query.paths[: _COUNT.value]
+    files = _IMAGES.value or _queries()[: _COUNT.value]
     rows = [
         _row(maps, image, normalisation)
         for batch in image_files.ImageBatches(files, *network.input_shape[1:3])
@@ -52,6 +52,10 @@ def main(argv: list[str]) -> None:
     ]
     pictures.image_sheet(_OUTPUT.value, ["origin", *chosen], rows)
     print(f"{_OUTPUT.value}: {len(rows)} images, {', '.join(chosen)}.")
+
+
+def _queries() -> tuple[str, ...]:
+    return shared_flags.read_data(["query"]).query.paths
 
 
 def _row(

@@ -1,8 +1,8 @@
 """Reads which image shows whom, and through which camera; decodes nothing.
 
-One parser and a table serve every data set, because they differ in folder names and
-in where the two numbers stand, and in nothing else. No TensorFlow is imported, so
-that a wrong folder is reported at once and not after a slow import.
+One parser serves every published data set; `layouts` knows in what they differ, and
+`own_data` reads people of one's own. No TensorFlow is imported, so that a wrong folder
+is reported at once and not after a slow import.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from cdnet_tf.data import layouts
+
+SPLITS = layouts.SPLITS
 JUNK = -1  # the identity of a crop that shows nobody well
 NAMED_AT_MOST = 20
 
@@ -26,7 +29,9 @@ class Images:
     Attributes:
       paths: n file names.
       identities: (n,) int32, as numbered by the data set, not 0..C-1.
-      cameras: (n,) int32, as numbered by the data set.
+      cameras: (n,) int32, as numbered by the data set. Below 0 nobody knows the camera;
+        each file then has a number of its own, so that the protocol, which ignores
+        images of the query's camera, ignores nothing but the query's own file.
     """
 
     paths: tuple[str, ...]
@@ -53,6 +58,9 @@ class ReidDataset:
     Attributes:
       families: identity -> number, from 0, of the family of look-alikes that it belongs
         to; empty where nobody knows of any. `holdout` keeps families together.
+      absent: splits that the disk does not have; they are empty here.
+      people, camera_names: number -> name, where the data set has names instead of
+        numbers.
     """
 
     name: str
@@ -61,98 +69,46 @@ class ReidDataset:
     query: Images
     gallery: Images
     families: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    people: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    camera_names: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Counts images, identities and cameras of each split, for the record of a run.
 
-        Distractors (identity 0000 of Market-1501's gallery) count as one identity.
+        Distractors (identity 0000 of Market-1501's gallery) count as one identity, and
+        unknown cameras do not count.
         """
-        return {split: _counts(getattr(self, split)) for split in _SPLITS}
+        return {split: _counts(getattr(self, split)) for split in SPLITS}
 
     @property
-    def camera_numbers(self) -> range:
-        """The numbers that a camera may have."""
-        return range(1, _LAYOUTS[self.name][0].cameras + 1)
+    def camera_numbers(self) -> range | None:
+        """The numbers that a camera may have; None where any will do."""
+        layout = self._layout
+        return range(1, layout.cameras + 1) if layout else None
 
     @property
     def numbers_people_once(self) -> bool:
         """Whether a number stands for the same person in train and test."""
-        return _LAYOUTS[self.name][0].numbers_people_once
+        layout = self._layout
+        return layout.numbers_people_once if layout else True
+
+    @property
+    def published(self) -> Mapping[str, int]:
+        """Split -> images of the whole data set; empty where any number will do."""
+        layout = self._layout
+        return layout.published if layout else {}
+
+    @property
+    def _layout(self) -> layouts.Layout | None:
+        return layouts.LAYOUTS[self.name][0] if self.name in layouts.LAYOUTS else None
 
 
-_SPLITS = ("train", "query", "gallery")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Layout:
-    """One way a data set lies on disk.
-
-    Attributes:
-      roots: names under which the data set is usually unpacked.
-      pattern: of a file's name; holds the groups `camera` and, where the names say who
-        it is, `identity`.
-      cameras: how many there are, numbered from 1.
-      numbers_people_once: whether train and test count on from each other.
-      train, query, gallery: (folder, list file) pairs; without a list file every .jpg
-        in the folder counts.
-    """
-
-    roots: tuple[str, ...]
-    pattern: str
-    cameras: int
-    numbers_people_once: bool
-    train: tuple[tuple[str, str | None], ...]
-    query: tuple[tuple[str, str | None], ...]
-    gallery: tuple[tuple[str, str | None], ...]
-
-    def needed(self) -> list[str]:
-        """Lists the folders and list files a complete root holds."""
-        sources = self.train + self.query + self.gallery
-        names = [f"{folder}/" for folder, _ in sources]
-        return list(dict.fromkeys(names + [file for _, file in sources if file]))
-
-
-def _folders(cameras: int, *roots: str) -> _Layout:
-    return _Layout(
-        roots=roots,
-        pattern=r"(?P<identity>-1|\d+)_c(?P<camera>\d+)\D.*\.jpg",
-        cameras=cameras,
-        numbers_people_once=True,
-        train=(("bounding_box_train", None),),
-        query=(("query", None),),
-        gallery=(("bounding_box_test", None),),
-    )
-
-
-def _lists(train: str, test: str, *roots: str) -> _Layout:
-    return _Layout(
-        roots=roots,
-        pattern=r"\d+_\d+_(?P<camera>\d+)_.*\.jpg",
-        cameras=15,
-        numbers_people_once=False,
-        train=((train, "list_train.txt"), (train, "list_val.txt")),
-        query=((test, "list_query.txt"),),
-        gallery=((test, "list_gallery.txt"),),
-    )
-
-
-_LAYOUTS = {
-    "market1501": (
-        _folders(6, "Market-1501-v15.09.15", "Market-1501", "market1501", "Market1501"),
-    ),
-    "dukemtmc": (
-        _folders(8, "DukeMTMC-reID", "dukemtmc-reid", "dukemtmc", "DukeMTMC"),
-    ),
-    "msmt17": (
-        _lists("train", "test", "MSMT17_V1", "MSMT17", "msmt17"),
-        _lists("mask_train_v2", "mask_test_v2", "MSMT17_V2", "MSMT17", "msmt17"),
-    ),
-}
-NAMES = tuple(_LAYOUTS)
+NAMES = tuple(name for name in layouts.LAYOUTS if name != "pedestrians")
 _LIST_LINE = re.compile(r"(?P<path>\S+)\s+(?P<identity>\d+)")
 
 
-def read(name: str, data_dir: str) -> ReidDataset:
+def read(name: str, data_dir: str, needed: Iterable[str] = SPLITS) -> ReidDataset:
     """Reads the file lists of a data set.
 
     Junk (identity -1) is dropped; distractors (0000) stay in the gallery, where they
@@ -160,20 +116,34 @@ def read(name: str, data_dir: str) -> ReidDataset:
     saw is worth a warning, not an error: the data set may be a subset.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `NAMES`, or `pedestrians` for generated ones.
       data_dir: the folder that holds the unpacked data set, or the unpacked folder.
+      needed: splits that have to be there; of the others those that are there are read.
 
     Raises:
       ValueError: `name` is unknown, no file name fits the pattern, or a list file's
         line does not parse.
-      FileNotFoundError: folders, list files or listed images are missing.
+      OSError: folders, list files or listed images are missing, or cannot be read.
     """
-    if name not in _LAYOUTS:
+    if name not in layouts.LAYOUTS:
         raise ValueError(f"dataset={name!r} is unknown; use one of {', '.join(NAMES)}.")
-    root, layout = _locate(name, data_dir)
-    train, query, gallery = (_read_split(root, layout, split) for split in _SPLITS)
-    _warn_of_single_cameras(train)
-    return ReidDataset(name, root, train, query, gallery)
+    root, layout = layouts.locate(name, data_dir, needed)
+    absent = tuple(split for split in SPLITS if split not in layout.present(root))
+    train, query, gallery = (
+        to_images(() if split in absent else _read_split(root, layout, split))
+        for split in SPLITS
+    )
+    warn_of_single_cameras(train)
+    return ReidDataset(name, root, train, query, gallery, absent=absent)
+
+
+def to_images(rows: Iterable[tuple[str, int, int]]) -> Images:
+    """Makes a split of (path, identity, camera), without junk."""
+    rows = [row for row in rows if row[1] != JUNK]
+    paths, identities, cameras = zip(*rows) if rows else ((), (), ())
+    return Images(
+        tuple(paths), np.array(identities, np.int32), np.array(cameras, np.int32)
+    )
 
 
 def to_labels(identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,46 +173,33 @@ def named(items: Iterable, limit: int = NAMED_AT_MOST) -> str:
     return ", ".join(items[:limit]) + more
 
 
-def _locate(name: str, data_dir: str) -> tuple[str, _Layout]:
-    """Finds the first complete root; else complains about the most complete one."""
-    places = []
-    for layout in _LAYOUTS[name]:
-        for folder in (*layout.roots, ""):
-            root = os.path.normpath(os.path.join(data_dir, folder))
-            absent = [
-                entry
-                for entry in layout.needed()
-                if not os.path.exists(os.path.join(root, entry))
-            ]
-            if not absent:
-                return root, layout
-            places.append((len(absent), root, layout, absent))
-    _, root, layout, absent = min(places, key=lambda place: place[0])
-    usual = layout.roots[0]
-    others = dict.fromkeys(sum((each.roots for _, _, each, _ in places), ()))
-    raise FileNotFoundError(
-        f"{name}: {root} lacks {named(absent)}. Unpack the data set so that "
-        f"{os.path.join(data_dir, usual)} holds {named(layout.needed())}; the folder "
-        f"may also be called {named(each for each in others if each != usual)}, or be "
-        "data_dir itself. Without the data, --flagfile=flags/demo.cfg runs on "
-        "generated pedestrians."
-    )
+def warn_of_single_cameras(
+    train: Images, names: Mapping[int, str] | None = None
+) -> None:
+    """Warns of train identities that one camera saw; `names` are theirs, if any."""
+    alone = single_camera_identities(train).tolist()
+    if alone:
+        warnings.warn(
+            f"{len(alone)} of {len(np.unique(train.identities))} train identities were "
+            f"seen by one camera only, so they teach nothing about a change of camera: "
+            f"{named((names or {}).get(i, i) for i in alone)}. Check the cameras if "
+            "you did not expect this.",
+            stacklevel=3,
+        )
 
 
-def _read_split(root: str, layout: _Layout, split: str) -> Images:
-    pattern = re.compile(layout.pattern)
+def _read_split(
+    root: str, layout: layouts.Layout, split: str
+) -> list[tuple[str, int, int]]:
+    pattern = re.compile(layout.pattern, re.IGNORECASE)
     rows = []
-    for folder, list_file in getattr(layout, split):
+    for folder, list_file in layout.sources[split]:
         folder = os.path.join(root, folder)
         if list_file:
             rows += _read_list(os.path.join(root, list_file), folder, pattern)
         else:
             rows += _read_folder(folder, pattern)
-    rows = [row for row in rows if row[1] != JUNK]
-    paths, identities, cameras = zip(*rows) if rows else ((), (), ())
-    return Images(
-        tuple(paths), np.array(identities, np.int32), np.array(cameras, np.int32)
-    )
+    return rows
 
 
 def _read_folder(folder: str, pattern: re.Pattern) -> list[tuple[str, int, int]]:
@@ -255,7 +212,9 @@ def _read_folder(folder: str, pattern: re.Pattern) -> list[tuple[str, int, int]]
             f"{folder}: no file name matches {pattern.pattern!r} ({found}); check that "
             "this is the named data set and that its images lie directly in the folder."
         )
-    strangers = [file for file in strangers if file.lower().endswith(".jpg")]
+    strangers = [
+        file for file in strangers if file.lower().endswith(layouts.IMAGE_ENDINGS)
+    ]
     if strangers:
         warnings.warn(
             f"{folder}: skipped {len(strangers)} images whose names do not match "
@@ -307,17 +266,5 @@ def _counts(images: Images) -> dict[str, int]:
     return {
         "images": len(images),
         "identities": len(np.unique(images.identities)),
-        "cameras": len(np.unique(images.cameras)),
+        "cameras": len(np.unique(images.cameras[images.cameras >= 0])),
     }
-
-
-def _warn_of_single_cameras(train: Images) -> None:
-    alone = single_camera_identities(train)
-    if len(alone):
-        warnings.warn(
-            f"{len(alone)} of {len(np.unique(train.identities))} train identities were "
-            f"seen by one camera only, so they teach nothing about a change of camera: "
-            f"{named(alone)}. Check the camera numbers in the file names if you did "
-            "not expect this.",
-            stacklevel=3,
-        )

@@ -70,14 +70,14 @@ def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]
     """
     images = [
         _Image(split, *image)
-        for split in ("train", "query", "gallery")
+        for split in datasets.SPLITS
         for image in _each(getattr(data, split))
     ]
     unreadable = _unreadable([image.path for image in images])
     bad = set(unreadable)
     readable = [image for image in images if image.path not in bad]
     findings = [
-        *_empty_splits(data),
+        *_splits(data),
         *_some(
             ERROR,
             "Images cannot be decoded.",
@@ -88,7 +88,7 @@ def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]
         *_queries(data),
         *_shared_identities(data),
         *_cameras(data, images),
-        *_train_identities(data.train, images_per_id),
+        *_train_identities(data, images_per_id),
         *_duplicates(readable, data.root),
     ]
     return sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
@@ -115,13 +115,40 @@ def _some(
     return [Finding(severity, problem, len(items), tuple(names), remedy)]
 
 
-def _empty_splits(data: datasets.ReidDataset) -> list[Finding]:
-    return _some(
-        ERROR,
-        "Splits hold no image but junk (identity -1).",
-        [split for split in ("train", "query", "gallery") if not getattr(data, split)],
-        "Unpack the data set again.",
-    )
+def _splits(data: datasets.ReidDataset) -> list[Finding]:
+    there = {
+        split: len(getattr(data, split))
+        for split in datasets.SPLITS
+        if split not in data.absent
+    }
+    fewer = [
+        f"{split} ({there[split]:,} of {whole:,})"
+        for split, whole in data.published.items()
+        if 0 < there.get(split, whole) < whole
+    ]
+    return [
+        *_some(
+            ERROR,
+            "Splits hold no image but junk (identity -1).",
+            [split for split, images in there.items() if not images],
+            "Unpack the data set again.",
+        ),
+        *_some(
+            WARNING,
+            "Splits are missing. Training needs train, and evaluation query and "
+            "gallery.",
+            data.absent,
+            "Add them if you need them; held-out identities of train can stand in for "
+            "query and gallery.",
+        ),
+        *_some(
+            WARNING,
+            "Splits hold fewer images than were published, so their scores compare "
+            "with nobody's.",
+            fewer,
+            "Unpack the data set again, unless it is meant to be a part.",
+        ),
+    ]
 
 
 def _unreadable(paths: Sequence[str]) -> list[str]:
@@ -142,6 +169,8 @@ def _decodes(path: str) -> bool:
 
 def _queries(data: datasets.ReidDataset) -> list[Finding]:
     """Queries that no score will count."""
+    if {"query", "gallery"} & set(data.absent):
+        return []
     cameras = collections.defaultdict(set)
     for _, identity, camera in _each(data.gallery):
         cameras[identity].add(camera)
@@ -165,7 +194,7 @@ def _queries(data: datasets.ReidDataset) -> list[Finding]:
             "Queries show someone whom the gallery holds under the same camera only. "
             "The protocol ignores such images, so these queries are skipped.",
             hidden,
-            "Check the camera numbers in the file names.",
+            "Check the cameras.",
             data.root,
         ),
     ]
@@ -179,13 +208,23 @@ def _shared_identities(data: datasets.ReidDataset) -> list[Finding]:
         ERROR,
         "Identities are in both train and test. The network has seen people whom it is "
         "tested on, so its scores are too high.",
-        np.intersect1d(data.train.identities, test).tolist(),
+        _people(data, np.intersect1d(data.train.identities, test)),
         "Take them out of one of the two.",
     )
 
 
 def _cameras(data: datasets.ReidDataset, images: Sequence[_Image]) -> list[Finding]:
     allowed = data.camera_numbers
+    if allowed is None:
+        return _some(
+            WARNING,
+            "Nobody knows the camera of these images, so the protocol ignores none of "
+            "theirs. Images taken a moment apart then count as matches, which are easy "
+            "to find: scores are higher than between cameras.",
+            [image.path for image in images if image.camera < 0],
+            "Name the cameras if you know them.",
+            data.root,
+        )
     return _some(
         WARNING,
         f"Images have a camera number that {data.name} does not have. The protocol "
@@ -196,7 +235,12 @@ def _cameras(data: datasets.ReidDataset, images: Sequence[_Image]) -> list[Findi
     )
 
 
-def _train_identities(train: datasets.Images, images_per_id: int) -> list[Finding]:
+def _people(data: datasets.ReidDataset, identities: np.ndarray) -> list[str]:
+    return [data.people.get(i, str(i)) for i in identities.tolist()]
+
+
+def _train_identities(data: datasets.ReidDataset, images_per_id: int) -> list[Finding]:
+    train = data.train
     # In the gallery they are distractors, and a query's own are found by `_queries`.
     alone = datasets.single_camera_identities(train) if len(train) else np.zeros(0)
     identities, counts = np.unique(train.identities, return_counts=True)
@@ -205,14 +249,14 @@ def _train_identities(train: datasets.Images, images_per_id: int) -> list[Findin
             WARNING,
             "Train identities were seen by one camera only. They teach nothing about a "
             "change of camera.",
-            alone.tolist(),
-            "Check the camera numbers in the file names if you did not expect this.",
+            _people(data, alone),
+            "Check the cameras if you did not expect this.",
         ),
         *_some(
             REMARK,
             f"Train identities have fewer than {images_per_id} images, which a batch "
             "takes of each. Theirs repeat within a batch.",
-            identities[counts < images_per_id].tolist(),
+            _people(data, identities[counts < images_per_id]),
             "Nothing needs to be done.",
         ),
     ]
@@ -220,13 +264,15 @@ def _train_identities(train: datasets.Images, images_per_id: int) -> list[Findin
 
 def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
     """Files of equal content, by the harm they do."""
-    leaks, contradictions, repeats = [], [], []
+    leaks, contradictions, copies, repeats = [], [], [], []
     for group in _equal_files(images):
         name = " = ".join(os.path.relpath(image.path, root) for image in group)
         if len({image.split == "train" for image in group}) > 1:
             leaks.append(name)
-        elif len({(image.identity, image.camera) for image in group}) > 1:
+        elif len({(image.identity, max(image.camera, -1)) for image in group}) > 1:
             contradictions.append(name)
+        elif group[0].camera < 0 and _finds_copy(group):
+            copies.append(name)
         else:
             repeats.append(name)
     return [
@@ -245,6 +291,13 @@ def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
             "Remove the wrong ones.",
         ),
         *_some(
+            ERROR,
+            "Pictures are in both query and gallery as files of their own, under no "
+            "camera. A query finds its copy, so scores are too high.",
+            copies,
+            "Remove one of the two, or name the cameras.",
+        ),
+        *_some(
             REMARK,
             "Pictures appear more than once under the same identity and camera. They "
             "count as often.",
@@ -252,6 +305,15 @@ def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
             "Remove the copies if you did not put them there.",
         ),
     ]
+
+
+def _finds_copy(group: Sequence[_Image]) -> bool:
+    """Whether a query is a gallery image's copy, and not the same file."""
+    query, gallery = (
+        {image.path for image in group if image.split == split}
+        for split in ("query", "gallery")
+    )
+    return any(query - {path} for path in gallery)
 
 
 def _equal_files(images: Sequence[_Image]) -> list[list[_Image]]:

@@ -23,8 +23,9 @@ def hold_out(
     """Trains on fewer people, and makes query and gallery of the others.
 
     As in Market-1501, each camera that saw a person more than once gives one image to
-    the query. Where none did, one camera gives its only image. The rest is gallery, so
-    that each query has a match under another camera. The test images are left out.
+    the query. Where none did, one camera gives its only image, and so does a person
+    whose cameras nobody knows. The rest is gallery, so that each query has a match
+    under another camera. The test images are left out; there need not be any.
 
     Args:
       data: whose training split is divided. Of a family in `data.families` all go or
@@ -57,6 +58,7 @@ def hold_out(
         train=train.take(~is_held),
         query=train.take(is_query),
         gallery=train.take(is_held & ~is_query),
+        absent=(),
     )
 
 

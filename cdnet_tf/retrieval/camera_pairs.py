@@ -41,7 +41,8 @@ def evaluate(
 
     A pair that does badly points at a camera, where the mean over all cannot. Needs a
     copy of one camera's gallery embeddings at a time. Arguments and errors are those
-    of `ranking.evaluate`; a pair without a query that has a match is left out.
+    of `ranking.evaluate`; a pair without a query that has a match is left out, and so
+    are unknown cameras (below 0).
 
     Returns:
       Pairs in ascending order of query camera, then gallery camera.
@@ -50,16 +51,20 @@ def evaluate(
     images = Embeddings.of(gallery_embeddings, "gallery", gallery)
     query_cameras = np.asarray(query.cameras)
     pairs = []
-    for camera in np.unique(gallery.cameras):
+    for camera in _known(np.unique(gallery.cameras)):
         part = _part(gallery, np.flatnonzero(np.asarray(gallery.cameras) == camera))
         rows = distances.rows(
             queries, images.take(part.indices), normalize, block_bytes
         )
         scored = ranking.score_queries(rows, query, part)
         of_queries = query_cameras[scored.queries]
-        for query_camera in np.unique(of_queries):
+        for query_camera in _known(np.unique(of_queries)):
             pairs.append(_pair(query_camera, camera, scored, of_queries))
     return tuple(sorted(pairs, key=lambda p: (p.query_camera, p.gallery_camera)))
+
+
+def _known(cameras: np.ndarray) -> np.ndarray:
+    return cameras[cameras >= 0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

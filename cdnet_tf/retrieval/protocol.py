@@ -2,7 +2,8 @@
 
 A gallery image with the query's identity under another camera is a match; with its
 identity and its camera it is ignored; junk (identity -1) is dropped. Everything else,
-distractors (identity 0) too, is an impostor.
+distractors (identity 0) too, is an impostor. Where nobody knows the cameras, each file
+counts as a camera of its own (below 0), so a query ignores nothing but its own file.
 """
 
 from __future__ import annotations

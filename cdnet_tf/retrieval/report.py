@@ -116,6 +116,8 @@ def _thresholds(found: dict) -> list[str]:
 
 def _camera_pairs(pairs: list[dict]) -> list[str]:
     """The matrix of rank-1: a query camera a row, a gallery camera a column."""
+    if not pairs:
+        return ["Nobody knows the cameras, so none are compared."]
     rank1 = {(p["query_camera"], p["gallery_camera"]): p["rank1"] for p in pairs}
     rows, columns = (sorted(set(cameras)) for cameras in zip(*rank1))
     lines = [

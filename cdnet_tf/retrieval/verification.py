@@ -125,8 +125,7 @@ def _count(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts genuine and impostor pairs by the step of their squared distance."""
     lookup = protocol.Lookup(gallery)
-    cameras = np.asarray(gallery.cameras)
-    of_camera = {camera: np.flatnonzero(cameras == camera) for camera in set(cameras)}
+    of_camera = _by_camera(gallery)
     genuine, impostor = (np.zeros(_STEPS + 1, np.int64) for _ in range(2))
     start = 0
     for block in distances.blocks(queries, images, True, block_bytes):
@@ -144,6 +143,13 @@ def _count(
         impostor += np.bincount(steps.ravel(), minlength=_STEPS + 1)
         start += len(block)
     return genuine[:_UNCOUNTED], impostor[:_UNCOUNTED]
+
+
+def _by_camera(labels: protocol.Labels) -> dict[int, np.ndarray]:
+    """Camera -> indices of its images; in one sort, since cameras may be many."""
+    order = np.argsort(labels.cameras, kind="stable")
+    cameras, starts = np.unique(np.asarray(labels.cameras)[order], return_index=True)
+    return dict(zip(cameras.tolist(), np.split(order, starts[1:])))
 
 
 def _steps(block: np.ndarray) -> np.ndarray:

@@ -1,0 +1,250 @@
+"""How the published data sets lie on disk, and which folder holds one of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+SPLITS = ("train", "query", "gallery")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")  # in lower or upper case
+_ENDING = r"\.(?:jpe?g|png)"
+_DEPTH = 2  # folders below data_dir that are looked into
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """One way a data set lies on disk.
+
+    Attributes:
+      roots: names under which the data set is usually unpacked.
+      pattern: of a file's name, in lower or upper case; holds the groups `camera` and,
+        where the names say who it is, `identity`.
+      cameras: how many there are, numbered from 1.
+      numbers_people_once: whether train and test count on from each other.
+      sources: split -> (folder, list file) pairs; without a list file every image in
+        the folder counts.
+      published: split -> images of the whole data set without junk; empty where the
+        data set has no fixed size.
+    """
+
+    roots: tuple[str, ...]
+    pattern: str
+    cameras: int
+    numbers_people_once: bool
+    sources: Mapping[str, tuple[tuple[str, str | None], ...]]
+    published: Mapping[str, int]
+
+    def entries(self, splits: Iterable[str] = SPLITS) -> list[str]:
+        """Lists the folders, each with a slash, and the list files of some splits."""
+        sources = [source for split in splits for source in self.sources[split]]
+        names = [f"{folder}/" for folder, _ in sources]
+        return list(dict.fromkeys(names + [file for _, file in sources if file]))
+
+    def absent(self, root: str, splits: Iterable[str] = SPLITS) -> list[str]:
+        """Lists what of `entries` is not below `root`."""
+        return [
+            entry
+            for entry in self.entries(splits)
+            if not os.path.exists(os.path.join(root, entry))
+        ]
+
+    def present(self, root: str) -> tuple[str, ...]:
+        """The splits that are below `root`."""
+        return tuple(split for split in SPLITS if not self.absent(root, [split]))
+
+
+def _folders(cameras: int, roots: Sequence[str], published: Sequence[int]) -> Layout:
+    return Layout(
+        roots=tuple(roots),
+        pattern=r"(?P<identity>-1|\d+)_c(?P<camera>\d+)\D.*" + _ENDING,
+        cameras=cameras,
+        numbers_people_once=True,
+        sources={
+            "train": (("bounding_box_train", None),),
+            "query": (("query", None),),
+            "gallery": (("bounding_box_test", None),),
+        },
+        published=dict(zip(SPLITS, published)),
+    )
+
+
+def _lists(train: str, test: str, *roots: str) -> Layout:
+    return Layout(
+        roots=roots,
+        pattern=r"\d+_\d+_(?P<camera>\d+)_.*" + _ENDING,
+        cameras=15,
+        numbers_people_once=False,
+        sources={
+            "train": ((train, "list_train.txt"), (train, "list_val.txt")),
+            "query": ((test, "list_query.txt"),),
+            "gallery": ((test, "list_gallery.txt"),),
+        },
+        published=dict(zip(SPLITS, (32621, 11659, 82161))),
+    )
+
+
+LAYOUTS = {
+    "market1501": (
+        _folders(
+            6,
+            ("Market-1501-v15.09.15", "Market-1501", "market1501", "Market1501"),
+            (12936, 3368, 15913),
+        ),
+    ),
+    "dukemtmc": (
+        _folders(
+            8,
+            ("DukeMTMC-reID", "dukemtmc-reid", "dukemtmc", "DukeMTMC"),
+            (16522, 2228, 17661),
+        ),
+    ),
+    "msmt17": (
+        _lists("train", "test", "MSMT17_V1", "MSMT17", "msmt17"),
+        _lists("mask_train_v2", "mask_test_v2", "MSMT17_V2", "MSMT17", "msmt17"),
+    ),
+    # Generated ones, which lie as Market-1501 does and may have more cameras.
+    "pedestrians": (_folders(9, (), ()),),
+}
+
+
+def locate(name: str, data_dir: str, needed: Iterable[str]) -> tuple[str, Layout]:
+    """Finds the folder of a data set: `data_dir`, or one or two folders below it.
+
+    A folder deep below counts if it, or one that holds it, has the data set's usual
+    name: other data sets lie on disk in the same way.
+
+    Args:
+      name: of `LAYOUTS`.
+      data_dir: where to look.
+      needed: splits that have to be there.
+
+    Returns:
+      The folder with the most splits, the nearest of several, and its layout.
+
+    Raises:
+      FileNotFoundError: no folder has the splits needed, or any split at all.
+      ValueError: several folders deep below do.
+    """
+    needed = list(needed)
+    check_data_dir(data_dir)
+    near = [
+        (os.path.normpath(os.path.join(data_dir, folder)), layout)
+        for layout in LAYOUTS[name]
+        for folder in (*layout.roots, "")
+    ]
+    if found := _complete(near, needed):
+        return found[0]
+    below = [(root, each) for each in LAYOUTS[name] for root in _below(data_dir, each)]
+    found = _complete(below, needed)
+    known = [place for place in found if _is_named(place[0], data_dir, place[1])]
+    if len(roots := list(dict.fromkeys(root for root, _ in known))) > 1:
+        raise ValueError(
+            f"data_dir={data_dir} holds {name} more than once; pass one of "
+            f"{', '.join(roots)}."
+        )
+    if known:
+        return known[0]
+    elsewhere = _elsewhere(name, data_dir, [root for root, _ in found], needed)
+    raise FileNotFoundError(elsewhere or _complaint(name, data_dir, near, needed))
+
+
+def check_data_dir(data_dir: str) -> None:
+    """Checks that it is a folder.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      NotADirectoryError: it is a file, such as an archive.
+    """
+    if not os.path.exists(data_dir):
+        raise FileNotFoundError(
+            f"data_dir={data_dir} does not exist; pass the folder of the data set, or "
+            "the folder above it. Without data, --flagfile=flags/demo.cfg runs on "
+            "generated pedestrians."
+        )
+    if not os.path.isdir(data_dir):
+        raise NotADirectoryError(
+            f"data_dir={data_dir} is a file; unpack it, and pass the folder."
+        )
+
+
+def subfolders(folder: str) -> list[str]:
+    """Names of the folders in a folder, ascending, without hidden and macOS' own."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_dir()]
+    except PermissionError:
+        return []
+    return sorted(n for n in names if not n.startswith(".") and n != "__MACOSX")
+
+
+def _complete(
+    places: Sequence[tuple[str, Layout]], needed: Sequence[str]
+) -> list[tuple[str, Layout]]:
+    """The places that hold what is needed, those with the most splits first."""
+    counts = {i: layout.present(root) for i, (root, layout) in enumerate(places)}
+    good = [i for i, there in counts.items() if there and set(needed) <= set(there)]
+    return [places[i] for i in sorted(good, key=lambda i: -len(counts[i]))]
+
+
+def _below(folder: str, layout: Layout, depth: int = _DEPTH) -> Iterator[str]:
+    """The folders below one, without the folders of images."""
+    own = {entry.rstrip("/") for entry in layout.entries()}
+    for name in subfolders(folder):
+        if name not in own:
+            path = os.path.join(folder, name)
+            yield path
+            if depth > 1:
+                yield from _below(path, layout, depth - 1)
+
+
+def _is_named(root: str, data_dir: str, layout: Layout) -> bool:
+    """Whether a folder, or one between it and data_dir, has the data set's name."""
+    names = os.path.relpath(root, data_dir).lower().split(os.sep)
+    return bool({name.lower() for name in layout.roots} & set(names))
+
+
+def _elsewhere(
+    name: str, data_dir: str, found: Sequence[str], needed: Sequence[str]
+) -> str:
+    """Says which other folder may be the data set; nothing where there is none."""
+    if found:
+        return (
+            f"{name}: data_dir={data_dir} holds no folder of that data set's name. If "
+            f"it is in {' or '.join(found)}, pass that as data_dir."
+        )
+    parent = os.path.abspath(data_dir)
+    for _ in range(_DEPTH):
+        parent = os.path.dirname(parent)
+        if _complete([(parent, layout) for layout in LAYOUTS[name]], needed):
+            return f"data_dir={data_dir} is a part of a data set; pass {parent}."
+    return ""
+
+
+def _complaint(
+    name: str,
+    data_dir: str,
+    places: Sequence[tuple[str, Layout]],
+    needed: Sequence[str],
+) -> str:
+    """Says what the most complete place lacks, and what can be done."""
+    wanted = needed or SPLITS
+    root, layout = min(places, key=lambda each: len(each[1].absent(each[0], wanted)))
+    usual, *others = [*layout.roots, ""]
+    others += [root for _, each in places for root in each.roots]
+    others = [each for each in dict.fromkeys(others) if each not in ("", usual)]
+    if "train" in layout.present(root):
+        otherwise = (
+            "Or hold people out of training, of whom query and gallery are then made: "
+            "holdout_identities=N."
+        )
+    else:
+        otherwise = (
+            "Without the data, --flagfile=flags/demo.cfg runs on generated pedestrians."
+        )
+    return (
+        f"{name}: {root} lacks {', '.join(layout.absent(root, wanted))}. Unpack the "
+        f"data set so that {os.path.join(data_dir, usual)} holds "
+        f"{', '.join(layout.entries(wanted))}; the folder may also be called "
+        f"{', '.join(others)}, or be data_dir itself. {otherwise}"
+    )
