@@ -84,7 +84,9 @@ def _dataset(
     return datasets.ReidDataset(
         name,
         root,
-        **splits,
+        splits["train"],
+        splits["query"],
+        splits["gallery"],
         absent=absent,
         people=people,
         camera_names=_names(cameras),
