@@ -155,13 +155,11 @@ def values(kind: type[RunSettings]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def refusing(
-    kinds: tuple[type[Exception], ...] = (FileNotFoundError, ValueError),
-) -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Turns an error of a check into absl's usage error, which shows no traceback."""
     try:
         yield
-    except kinds as error:
+    except (FileNotFoundError, ValueError) as error:
         raise app.UsageError(str(error)) from error
 
 
@@ -212,15 +210,18 @@ def read_data(needed: Iterable[str] = datasets.SPLITS) -> datasets.ReidDataset:
       needed: splits that the program cannot do without, of `datasets.SPLITS`.
 
     Raises:
-      app.UsageError: the data set shows classes, is not where the flags say, or cannot
-        spare the identities.
+      SystemExit: the data set shows classes, is not where the flags say, or cannot
+        spare the identities. The program ends with this message, and shows neither a
+        traceback nor its flags.
     """
-    with refusing((OSError, ValueError)):
+    try:
         refuse_classes()
         if not HOLDOUT_IDENTITIES.value:
             return _read_people(needed)
         data = _read_people(["train"])
         return holdout.hold_out(data, HOLDOUT_IDENTITIES.value, HOLDOUT_SEED.value or 0)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def _read_people(needed: Iterable[str]) -> datasets.ReidDataset:

@@ -37,7 +37,7 @@ for name, arguments in json.load(sys.stdin).items():
         flags.FLAGS(["evaluate", *arguments])
         try:
             status = evaluate.main(["evaluate"])
-        except (OSError, ValueError, app.UsageError) as error:
+        except (OSError, ValueError, app.UsageError, SystemExit) as error:
             status = f"{type(error).__name__}: {error}"
     results[name] = [status, output.getvalue()]
 print(json.dumps(results))
@@ -267,7 +267,7 @@ def test_flags_may_repeat_the_models_size(runs):
         ("other size", "ValueError: .*takes images of 64x32, not 128x64"),
         ("half a size", "UsageError: Of --height and --width one stands alone"),
         ("nan", r"ValueError: 24 of 24 query embeddings hold NaN.*query/0003_c1"),
-        ("no data", "UsageError: data_dir=.*none does not exist"),
+        ("no data", "SystemExit: data_dir=.*none does not exist"),
         ("missing", "UsageError: .*none.keras does not exist; pass a model"),
         ("nothing", "UsageError: Name a --model"),
         ("no folder", "OSError: output_dir=.*model.keras cannot be made"),
