@@ -184,10 +184,10 @@ def _output_dir() -> pathlib.Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
-            raise PermissionError(f"{directory} cannot be written")
+            raise PermissionError("it is read-only")
     except OSError as error:
         raise OSError(
-            f"output_dir={directory} cannot be made ({error}); choose another."
+            f"output_dir={directory} cannot be used ({error}); choose another."
         ) from error
     return directory
 

@@ -270,7 +270,7 @@ def test_flags_may_repeat_the_models_size(runs):
         ("no data", "SystemExit: data_dir=.*none does not exist"),
         ("missing", "UsageError: .*none.keras does not exist; pass a model"),
         ("nothing", "UsageError: Name a --model"),
-        ("no folder", "OSError: output_dir=.*model.keras cannot be made"),
+        ("no folder", "OSError: output_dir=.*model.keras cannot be used"),
     ],
 )
 def test_faults_are_named(runs, case, message):
