@@ -205,6 +205,8 @@ def _search_model(
         settings.dropout,
         settings.seed,
     )
+    if settings.zero_init_residual:
+        net.zero_init_residual()
     epochs, steps = settings.epochs, batches.steps_per_epoch
     exploration = bilevel.Exploration(
         settings.exploration,

@@ -40,6 +40,8 @@ class RunSettings:
       momentum: of the weights' SGD.
       margin: of the triplet loss.
       dropout: rate before the triplet feature, 0..1.
+      zero_init_residual: start with all CBlocks passing their input through; see
+        `networks.zero_init_residual`.
       precision: a Keras policy, `float32`, `mixed_float16` or `mixed_bfloat16`, or
         `auto`, which measures whether bfloat16 is faster here; see `precision.of_run`.
       cache_mb: memory for decoded images; by default a quarter of what is free.
@@ -57,6 +59,7 @@ class RunSettings:
     momentum: float = 0.9
     margin: float = 0.3
     dropout: float = 0.2
+    zero_init_residual: bool = False
     precision: str = "float32"
     cache_mb: int | None = None
 

@@ -96,6 +96,12 @@ MARGIN = flags.DEFINE_float(
 DROPOUT = flags.DEFINE_float(
     "dropout", RunSettings.dropout, "Dropout rate before triplet features.", 0.0, 1.0
 )
+ZERO_INIT_RESIDUAL = flags.DEFINE_boolean(
+    "zero_init_residual",
+    RunSettings.zero_init_residual,
+    "Start with every CBlock passing its input through: the scale of its last batch "
+    "normalisation is 0. Deep networks then learn much faster in short trainings.",
+)
 CACHE_MB = flags.DEFINE_integer(
     "cache_mb",
     None,

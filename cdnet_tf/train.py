@@ -245,6 +245,8 @@ def _model(
         network = networks.build_named(str(settings.genotype), **options)
     else:
         network = networks.build(genotype.load(settings.genotype), **options)
+    if settings.zero_init_residual:
+        networks.zero_init_residual(network)
     margin = None if has_classes else settings.margin
     loss = losses.ReidLoss(margin, settings.label_smoothing)
     model = training.ReidTraining(network, loss)

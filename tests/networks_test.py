@@ -155,3 +155,18 @@ def test_mobilenet_v2_is_kerass():
 def test_mobilenet_v2_has_no_cifar_stem():
     with pytest.raises(ValueError, match="mobilenet_v2 has a stem of its own"):
         networks.build_named("mobilenet_v2", stem="cifar", **_SMALL)
+
+
+@pytest.mark.parametrize("name", ["cdnet", "mobilenet_v2"])
+def test_zero_init_residual_passes_a_blocks_input_through(name):
+    model = networks.build_named(name, input_shape=(32, 32, 3), width_multiplier=0.25)
+    networks.zero_init_residual(model)
+    adds = [layer for layer in model.layers if layer.name.endswith(("/add", "_add"))]
+    adds = [layer for layer in adds if "/gate/" not in layer.name]
+    outputs = [(add.input, add.output) for add in adds]
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("f")
+    found = tf.keras.Model(model.input, outputs)(images)
+    assert len(adds) > 5
+    for branches, total in found:
+        residual = [branch for branch in branches if not np.any(branch)]
+        assert len(residual) == 1 and np.any(total)

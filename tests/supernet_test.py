@@ -133,3 +133,17 @@ def test_weights_at_full_width(name, count):
 def test_input_must_divide():
     with pytest.raises(ValueError, match="60x32 is not divisible by 16"):
         supernet.Supernet(genotype.CS, 2, (60, 32, 3))
+
+
+def test_zero_init_residual_is_that_of_the_derived_network():
+    net = _supernet()
+    net.zero_init_residual()
+    network = net.derive_network(neck="bl")
+    scales = {
+        weight.name: weight.numpy()
+        for weight in network.weights
+        if weight.name.endswith("gamma:0")
+    }
+    for name, scale in scales.items():
+        assert (scale == (0 if "/restore/" in name else 1)).all(), name
+    assert sum("/restore/" in name for name in scales) >= 6

@@ -206,6 +206,27 @@ def build_named(
     return add_neck(images, fmaps, width_multiplier, name, **neck_options)
 
 
+def zero_init_residual(network: tf.keras.Model) -> None:
+    """Sets the scale of the last BN before each residual addition to 0.
+
+    Every block with a shortcut then passes its input through at first, and gradients
+    reach the stem undistorted. With scales of 1 each CBlock enlarges them, so that in
+    CDNet the stem's are hundreds of times as large, relative to its weights, as those
+    of the last block (docs/photographs.md). Goyal et al., arXiv 1706.02677, section
+    5.1; PyTorch's ResNets have it under the same name.
+
+    Args:
+      network: from `build` or `build_named`, not yet trained.
+    """
+    names = {layer.name for layer in network.layers}
+    for layer in network.layers:
+        block = layer.name.removesuffix("_project_BN")  # MobileNetV2's
+        if layer.name.endswith("/restore/bn") or (
+            block != layer.name and f"{block}_add" in names
+        ):
+            layer.gamma.assign(tf.zeros_like(layer.gamma))
+
+
 def add_neck(
     images: Tensor,
     fmaps: tuple[Tensor, Tensor],

@@ -18,6 +18,8 @@ from tensorflow import Tensor
 from cdnet_tf.nn import blocks
 from cdnet_tf.supernet import branches, packing
 
+_LAST_SCALE = "restore/bn/gamma"
+
 
 @tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 class Bank(tf.keras.layers.Layer):
@@ -133,6 +135,15 @@ class Bank(tf.keras.layers.Layer):
         batch = tf.reshape(batch, [-1, variable.shape[1]])
         change = (1 - blocks.BN_MOMENTUM) * (batch - tf.gather(variable, rows))
         variable.assign_add(tf.scatter_nd(rows[:, None], change, variable.shape))
+
+    def zero_init_residual(self) -> None:
+        """Sets the scale of each candidate's last BN to 0."""
+        sizes = {name: math.prod(shape) for name, shape in self._body_shapes.items()}
+        names = list(sizes)
+        start = sum(sizes[name] for name in names[: names.index(_LAST_SCALE)])
+        rows = self.body_rows.numpy()
+        rows[:, start : start + sizes[_LAST_SCALE]] = 0
+        self.body_rows.assign(rows)
 
     def unpacked(self, row: int) -> dict[str, np.ndarray]:
         """Weights and statistics of one candidate, as `blocks.cblock` names them.

@@ -106,6 +106,12 @@ class MBlock(tf.keras.layers.Layer):
             return tf.add_n(outputs)
         return straight_through_sum(tf.gather(probabilities, chosen), *outputs)
 
+    def zero_init_residual(self) -> None:
+        """Sets the scale of each CBlock's last BN to 0."""
+        for rows in (self.first, self.second):
+            if rows is not None:
+                rows.zero_init_residual()
+
     def unpacked(self, branch: int) -> dict[str, np.ndarray]:
         """Weights of one branch, as `blocks.cdblock` names them."""
         named = {}

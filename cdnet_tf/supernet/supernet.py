@@ -78,6 +78,11 @@ class Supernet(tf.keras.Model):
         )
         self.built = True
 
+    def zero_init_residual(self) -> None:
+        """Starts with every CBlock passing its input through; see `networks`."""
+        for block in self.blocks:
+            block.zero_init_residual()
+
     def top_k(self, k: int) -> Tensor:
         """The k branches of each block with the largest alpha, (6, k) int32.
 
