@@ -82,6 +82,9 @@ def _market1501() -> Table:
             twice = epochs == 60 and list(genotypes).index(name) < 4
             options = [f"--genotype={genotype}", f"--epochs={epochs}"]
             rows[f"{name}_{epochs}"] = Row(options, 2 if twice else 1)
+    for name in ("cdnet", "smallest"):
+        options = [*rows[f"{name}_20"].flags, "--nozero_init_residual"]
+        rows[f"{name}_ones_20"] = Row(options, 1)
     for neck in _NECKS:
         options = ["--genotype=cdnet", "--epochs=60", f"--neck={neck}"]
         if neck != "fbl":
