@@ -4,6 +4,7 @@
   python tools/benchmark.py search                 # a process per space and k
   python tools/benchmark.py search --reference=FILE.py    # paired with another step
   python tools/benchmark.py train                  # a step against its floor
+  python tools/benchmark.py train --precision=mixed_bfloat16    # and against float32
   python tools/benchmark.py rank                   # Market-1501's size, and re-ranking
   python tools/benchmark.py input --data_dir=DIR   # batches per second
   python tools/benchmark.py profile                # where a step's time goes
@@ -79,39 +80,68 @@ def train() -> None:
 
     The floor: the multiply-accumulates of the forward pass, three times (forward,
     gradients of inputs and of weights), at the best rate that a dense convolution of
-    the network's own sizes reaches here. Both are timed in turn.
+    the network's own sizes reaches here, in float32. Both are timed in turn, and with
+    --precision a step of that precision as a third.
     """
     devices.set_threads()
     batch = flags.FLAGS.batch_size if flags.FLAGS["batch_size"].present else 8
     shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     began = time.perf_counter()
-    network = networks.build_named("cdnet", input_shape=shape, num_classes=751)
-    model = training.ReidTraining(network)
-    model.compile(optimizers.CoupledSGD(0.01, 0.9, 5e-4))
-    step = tf.function(model.train_step, autograph=False)
-    images = tf.random.stateless_normal((batch, *shape), (0, 0))
-    data = images, tf.range(batch) // 2
-    float(step(data)["loss"])
+    step, macs = _training_step("float32", batch, shape)
     started = time.perf_counter()
+    other = shared_flags.PRECISION.value
+    other_step = _training_step(other, batch, shape)[0] if other != "float32" else None
     convolutions = [_convolution(batch, *size) for size in _DENSE]
-    pairs = []
-    for turn in range(_STEPS.value + 2):
-        took = _milliseconds(lambda: float(step(data)["loss"]))
-        rate = max(macs / _milliseconds(run) for run, macs in convolutions)
-        if turn > 1:
-            pairs.append((took, 3 * batch * counting.macs(model.embedder()) / rate))
+    turns = []
+    for _ in range(_STEPS.value + 2):
+        took = _milliseconds(step)
+        rate = max(done / _milliseconds(run) for run, done in convolutions)
+        others = _milliseconds(other_step) if other_step else took
+        turns.append((took, 3 * batch * macs / rate, others))
+    turns = turns[2:]
     _emit(
         network="cdnet",
         batch_size=batch,
         height=shape[0],
         width=shape[1],
+        width_multiplier=shared_flags.WIDTH_MULTIPLIER.value,
         launch_to_first_step_s=round(started - shared_flags.LAUNCHED, 1),
         of_these_build_trace_and_first_step_s=round(started - began, 1),
-        step_ms=round(statistics.median(step for step, _ in pairs)),
-        floor_ms=round(statistics.median(floor for _, floor in pairs)),
-        step_over_floor=round(statistics.median(s / f for s, f in pairs), 2),
-        pairs=len(pairs),
+        step_ms=round(statistics.median(step for step, _, _ in turns)),
+        floor_ms=round(statistics.median(floor for _, floor, _ in turns)),
+        step_over_floor=round(statistics.median(s / f for s, f, _ in turns), 2),
+        **(_against(other, turns) if other_step else {}),
+        turns=len(turns),
     )
+
+
+def _against(precision: str, turns: list[tuple[float, float, float]]) -> dict:
+    """How a step of another precision compares with float32's."""
+    return {
+        f"{precision}_step_ms": round(statistics.median(o for _, _, o in turns)),
+        "float32_over_it": round(statistics.median(s / o for s, _, o in turns), 2),
+    }
+
+
+def _training_step(
+    policy: str, batch: int, shape: tuple[int, int, int]
+) -> tuple[Callable[[], float], int]:
+    """(function that trains CDNet by one step, multiply-accumulates of its image)."""
+    tf.keras.mixed_precision.set_global_policy(policy)
+    network = networks.build_named(
+        "cdnet",
+        input_shape=shape,
+        width_multiplier=shared_flags.WIDTH_MULTIPLIER.value,
+        num_classes=751,
+    )
+    model = training.ReidTraining(network)
+    model.compile(optimizers.for_policy(optimizers.CoupledSGD(0.01, 0.9, 5e-4)))
+    step = tf.function(model.train_step, autograph=False)
+    images = tf.random.stateless_normal((batch, *shape), (0, 0))
+    data = images, tf.range(batch) // 2
+    float(step(data)["loss"])
+    tf.keras.mixed_precision.set_global_policy("float32")
+    return lambda: float(step(data)["loss"]), counting.macs(model.embedder())
 
 
 def _convolution(batch: int, height: int, width: int, channels: int):

@@ -3,6 +3,8 @@
   python tools/benchmark_search.py                     # a process per space and k
   python tools/benchmark_search.py --reference=FILE.py # paired with another step
   python tools/benchmark_search.py --rewritten         # paired with itself, rewritten
+  python tools/benchmark_search.py --precision=mixed_bfloat16  # paired with float32
+  python tools/benchmark_search.py --height=256 --width=128    # the paper's own size
   python tools/benchmark_search.py profile             # where a step's time goes
 
 Steps that are compared run in turn, in a process each. One JSON line a result.
@@ -72,6 +74,10 @@ def search() -> None:
         return
     if _REWRITTEN.value:
         _compare({**_TOP_2, "rewritten": True}, _TOP_2, "rewriting")
+        return
+    if shared_flags.PRECISION.value != "float32":
+        other = {**_TOP_2, "precision": shared_flags.PRECISION.value}
+        _compare(_TOP_2, other, "precision")
         return
     for space in _SPACES.value:
         for k in _KS.value:
@@ -204,14 +210,15 @@ def _measure(set_alpha, step, k: int | str) -> dict:
     return result
 
 
-def _our_step(space: str, k: int | str):
+def _our_step(space: str, k: int | str, precision: str = "float32"):
     devices.set_threads()
+    tf.keras.mixed_precision.set_global_policy(precision)
     members = genotype.SPACES[space]
     size = _step_size()
     net = supernet.Supernet(members, 10, (size["height"], size["width"], 3))
     model = bilevel.BilevelSearch(net, len(members) if k == "all" else int(k))
     model.compile(
-        optimizers.CoupledSGD(0.025, 0.9, 3e-4),
+        optimizers.for_policy(optimizers.CoupledSGD(0.025, 0.9, 3e-4)),
         tf.keras.optimizers.legacy.Adam(3e-4, 0.5),
     )
     train_step = tf.function(model.train_step, autograph=False)
@@ -219,7 +226,7 @@ def _our_step(space: str, k: int | str):
 
     def trace() -> None:
         for shortcut in (True, False):
-            branches.cblock_functions(shortcut, "float32")
+            branches.cblock_functions(shortcut, net.compute_dtype)
         train_step.get_concrete_function((batch, batch))
 
     def step() -> None:
