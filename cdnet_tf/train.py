@@ -185,7 +185,7 @@ def train(
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
     batches = _batches(data, settings, first_epoch, distributed.place(strategy))
     with strategy.scope():
-        model = _model(batches, settings, _has_classes(data))
+        model = build_model(batches, settings, _has_classes(data))
         if settings.init_from and not first_epoch:
             _take_weights(model, settings.init_from, run_dir)
     with distributed.guarded(strategy, restarts):
@@ -229,9 +229,10 @@ def _normalisation(data: run_directory.Data) -> preprocess.Normalisation:
     return preprocess.IMAGENET
 
 
-def _model(
-    batches: pipeline.Batches, settings: TrainSettings, has_classes: bool
+def build_model(
+    batches: pipeline.Batches, settings: TrainSettings, has_classes: bool = False
 ) -> training.ReidTraining:
+    """Builds the network with its heads, and compiles it with loss and optimizer."""
     options: dict[str, Any] = {
         "stem": settings.stem,
         "input_shape": settings.input_shape,
