@@ -37,7 +37,7 @@ demo: $(STAMP)
 	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg \
 		--run_dir=runs/demo/search
 	$(RUN) -m cdnet_tf.train --flagfile=flags/pedestrians.cfg \
-		--genotype=runs/demo/search --run_dir=runs/demo/train
+		--zero_init_residual --genotype=runs/demo/search --run_dir=runs/demo/train
 	$(RUN) tools/export_tflite.py --flagfile=flags/demo.cfg \
 		--model=runs/demo/train/model.keras --output_dir=runs/demo/tflite \
 		--variants=float32,int8
