@@ -21,6 +21,7 @@ from cdnet_tf import (
     recipes,
     run_directory,
     shared_flags,
+    shipped,
 )
 from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders, measurements
@@ -29,13 +30,17 @@ from cdnet_tf.retrieval import pictures, ranking, report
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _MODEL = flags.DEFINE_string(
-    "model", None, "A run's model.keras, a SavedModel directory, or a .tflite file."
+    "model",
+    None,
+    "A run's model.keras, a SavedModel directory, a .tflite file, or shipped weights, "
+    "such as market1501/cdnet_x0_5 or market1501/cdnet_x0_5_int8.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     None,
     "Folder of the results. Default: beside --model, `evaluation` for a model.keras, "
-    "and `evaluation_NAME` for the file or directory NAME.",
+    "and `evaluation_NAME` for the file or directory NAME. Of shipped weights: "
+    "runs/market1501_cdnet_x0_5/evaluation and the like.",
 )
 _FLIP = flags.DEFINE_boolean(
     "flip", False, "Add the embedding of the mirrored image to each image's own."
@@ -65,16 +70,12 @@ def main(argv: list[str]) -> int:
     with shared_flags.refusing():
         size = _wanted_size()
         shared_flags.refuse_classes()
-        if not (_CHECK_DATA.value or pathlib.Path(_MODEL.value).exists()):
-            raise FileNotFoundError(
-                f"{_MODEL.value} does not exist; pass a model.keras, a SavedModel "
-                "directory or a .tflite file."
-            )
+        if not _CHECK_DATA.value:
+            model = shipped.resolve(_MODEL.value, embedders.KINDS)
     data = shared_flags.read_data([] if _CHECK_DATA.value else ["query", "gallery"])
     if _CHECK_DATA.value:
         return _check(data)
-    model = pathlib.Path(_MODEL.value)
-    directory = _output_dir()
+    directory = _output_dir(model)
     found = evaluate(
         model,
         data,
@@ -110,7 +111,8 @@ def evaluate(
     """Evaluates a network's file on query and gallery by the Market-1501 protocol.
 
     Args:
-      model: a model.keras, a SavedModel directory, or a .tflite file.
+      model: a model.keras, a SavedModel directory, a .tflite file, or a name of
+        `shipped.names()`.
       data: whose query and gallery are embedded.
       flip: add the embedding of the mirrored image to each image's own.
       rerank: score the k-reciprocal re-ranking, too.
@@ -175,12 +177,13 @@ def _wanted_size() -> tuple[int, int] | None:
     return shared_flags.HEIGHT.value, shared_flags.WIDTH.value
 
 
-def _output_dir() -> pathlib.Path:
+def _output_dir(model: pathlib.Path) -> pathlib.Path:
     """Makes the folder of the results before the long part of the work."""
-    model = pathlib.Path(_MODEL.value).resolve()
+    model = model.resolve()
     # Exports of one network lie side by side, and each keeps its own results.
-    name = "evaluation" if model.name == "model.keras" else f"evaluation_{model.stem}"
-    directory = pathlib.Path(_OUTPUT_DIR.value or model.parent / name)
+    is_alone = model.name == "model.keras" or shipped.name_of(model)
+    name = "evaluation" if is_alone else f"evaluation_{model.stem}"
+    directory = pathlib.Path(_OUTPUT_DIR.value or shipped.results_dir(model) / name)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):

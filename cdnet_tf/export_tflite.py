@@ -16,13 +16,14 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from cdnet_tf import next_steps, recipes, run_directory, shared_flags
+from cdnet_tf import next_steps, recipes, run_directory, shared_flags, shipped
 from cdnet_tf.data import datasets, holdout, image_files, pipeline, preprocess
 from cdnet_tf.deploy import (
     embedders,
     export_report,
     exporting,
     gate,
+    measurements,
     network_file,
     quantize,
     quantized_training,
@@ -34,7 +35,11 @@ from cdnet_tf.learn import devices
 from cdnet_tf.settings import RunSettings
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
-_MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+)
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the files.")
 _VARIANTS = flags.DEFINE_list(
     "variants",
@@ -96,14 +101,16 @@ def main(argv: list[str]) -> int:
     devices.set_threads()
     seed = shared_flags.SEED.value
     tf.keras.utils.set_random_seed(seed)
-    network = embedders.load_network(_MODEL.value)
-    normalisation = network_file.normalisation(_MODEL.value)
+    with shared_flags.refusing():
+        model = shipped.resolve(_MODEL.value, "a training's model.keras")
+    network = embedders.load_network(model)
+    normalisation = network_file.normalisation(model)
     data = shared_flags.read_data()
     calibration = _calibration(network, data.train, _CALIBRATION.value, seed)
     if _DEBUG_LAYERS.value:
         print(_worst(network, calibration, normalisation))
         return 0
-    settings = _settings(data)
+    settings = _settings(data, model)
     directory = pathlib.Path(_OUTPUT_DIR.value)
     directory.mkdir(parents=True, exist_ok=True)
     judge = _gate(network, data, normalisation)
@@ -153,10 +160,11 @@ def _check_flags() -> None:
         raise app.UsageError("Name an --output_dir.")
 
 
-def _settings(data: datasets.ReidDataset) -> dict:
+def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
     """What every row of the report says of this export."""
     return {
-        "model": _MODEL.value,
+        "model": shipped.spelled(model),
+        "model_sha256": measurements.sha256(model),
         "calibration_images": _CALIBRATION.value,
         "gate_images": _GATE_IMAGES.value or "all",
         "max_map_drop": _MAX_MAP_DROP.value,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from cdnet_tf import recipes
+from cdnet_tf import recipes, shipped
 from cdnet_tf.data import own_data
 
 _DATA = (
@@ -67,12 +67,13 @@ def after_check() -> str:
 
 
 def _evaluate(model: pathlib.Path) -> str:
-    command = ["python", "-m", "cdnet_tf.evaluate", f"--model={model}"]
+    command = ["python", "-m", "cdnet_tf.evaluate", f"--model={shipped.spelled(model)}"]
     return _text("To see what it finds, in pictures", command + _repeated(_DATA))
 
 
 def _export(model: pathlib.Path) -> str:
-    files = [f"--model={model}", f"--output_dir={model.parent / 'tflite'}"]
+    folder = shipped.results_dir(model) / "tflite"
+    files = [f"--model={shipped.spelled(model)}", f"--output_dir={folder}"]
     command = ["python", "-m", "cdnet_tf.export_tflite", *files, *_repeated(_DATA)]
     return _text("To export it for phones and cameras", command)
 

@@ -199,7 +199,7 @@ class TrainSettings(RunSettings):
       neck: one of `networks.NECKS` (Table 6).
       parts: stripes of the FNeck, 0 to 4 (Table 5).
       init_from: weights to start from, heads excepted: a run directory, a .keras file,
-        or an .h5 file, whose layers are found by name.
+        an .h5 file, whose layers are found by name, or a name of `shipped.names()`.
       lr: peak learning rate.
       schedule: how the learning rate falls from epoch to epoch: `multi_step`, `cosine`
         or `exponential`.

@@ -274,5 +274,5 @@ def test_a_network_is_loaded_whole_or_refused_by_its_name(tmp_path):
         embedders.load_network(tmp_path / "images.keras")
     with pytest.raises(ValueError, match="is no .keras file"):
         embedders.load_network(tmp_path)
-    with pytest.raises(FileNotFoundError, match="gone.keras is no .keras file"):
+    with pytest.raises(FileNotFoundError, match="gone.keras does not exist; pass"):
         embedders.load_network(tmp_path / "gone.keras")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -29,7 +30,8 @@ _EACH = """
 import contextlib, io, json, sys
 from absl import app, flags
 from absl.testing import flagsaver
-from cdnet_tf import evaluate
+from cdnet_tf import evaluate, shipped
+shipped.FOLDER = shipped.pathlib.Path("weights").resolve()
 results = {}
 for name, arguments in json.load(sys.stdin).items():
     output = io.StringIO()
@@ -77,6 +79,12 @@ def folder(tmp_path_factory, network):
     tf.saved_model.save(network, str(folder / "run" / "saved"))
     converter = tf.lite.TFLiteConverter.from_keras_model(network)
     (folder / "run" / "small.tflite").write_bytes(converter.convert())
+    weights = folder / "weights/market1501"
+    weights.mkdir(parents=True)
+    shutil.copy(folder / "run/model.keras", weights / "tiny.keras")
+    checksum = hashlib.sha256((weights / "tiny.keras").read_bytes()).hexdigest()
+    record = {"files": {"tiny.keras": {"sha256": checksum}}}
+    (weights / "tiny.json").write_text(json.dumps(record))
     sick = tf.keras.models.clone_model(network)
     sick.set_weights([weight * np.nan for weight in network.get_weights()])
     sick.save(folder / "run" / "nan.keras")
@@ -121,6 +129,7 @@ def runs(folder):
         "no data": [f"--data_dir={folder / 'none'}", model],
         "nan": [data, nan],
         "missing": [data, none],
+        "shipped": [data, "--model=market1501/tiny", "--ranked_lists=0"],
         "nothing": [data],
         "no folder": [data, model, f"--output_dir={folder / 'run' / 'model.keras'}"],
         "sound data": [data, "--check_data"],
@@ -128,7 +137,8 @@ def runs(folder):
     }
     process = subprocess.run(
         [sys.executable, "-c", _EACH],
-        cwd=_ROOT,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(_ROOT)},
         input=json.dumps(cases),
         capture_output=True,
         text=True,
@@ -257,6 +267,18 @@ def test_own_folders_without_train_give_the_same_numbers(folder, runs):
     assert record["provenance"]["dataset"]["counts"]["train"]["images"] == 0
 
 
+def test_shipped_weights_are_evaluated_outside_of_the_package(folder, runs):
+    status, output = runs["shipped"]
+    assert status == 0, status
+    files = {file.name for file in (folder / "weights/market1501").iterdir()}
+    assert files == {"tiny.keras", "tiny.json"}
+    place = "runs/market1501_tiny"
+    record = json.loads((folder / place / "evaluation/evaluation.json").read_text())
+    keras = json.loads((folder / "run/evaluation/evaluation.json").read_text())
+    _assert_close(record["scores"], keras["scores"])
+    assert f"--model=market1501/tiny --output_dir={place}/tflite" in output
+
+
 def test_flags_may_repeat_the_models_size(runs):
     assert runs["size"][0] == 0
 
@@ -268,7 +290,7 @@ def test_flags_may_repeat_the_models_size(runs):
         ("half a size", "UsageError: Of --height and --width one stands alone"),
         ("nan", r"ValueError: 24 of 24 query embeddings hold NaN.*query/0003_c1"),
         ("no data", "SystemExit: data_dir=.*none does not exist"),
-        ("missing", "UsageError: .*none.keras does not exist; pass a model"),
+        ("missing", "UsageError: .*none.keras does not exist; .* are market1501/tiny"),
         ("nothing", "UsageError: Name a --model"),
         ("no folder", "OSError: output_dir=.*model.keras cannot be used"),
     ],

@@ -39,7 +39,7 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY = _LIBRARIES = tupl
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
 # Any file may import it.
-_EVERYWHERE = ("cdnet_tf/atomic_files.py",)
+_EVERYWHERE = ("cdnet_tf/atomic_files.py", "cdnet_tf/shipped.py")
 _SHARED = (
     *("cdnet_tf/commands.py", "cdnet_tf/next_steps.py", "cdnet_tf/recipes.py"),
     *("cdnet_tf/run_directory.py", "cdnet_tf/settings.py", "cdnet_tf/shared_flags.py"),
@@ -50,7 +50,7 @@ _PROGRAM = (
 )
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
-    (*_EVERYWHERE, (), ""),
+    *((file, (), "") for file in _EVERYWHERE),
     ("cdnet_tf/nn/genotype.py", (), ""),
     ("cdnet_tf/nn/transfer.py", (), "h5py numpy tensorflow"),
     (_NN, (_NN,), "numpy tensorflow"),
@@ -89,11 +89,21 @@ _LAYERS = (
         "numpy tensorflow",
     ),
     ("cdnet_tf/deploy/versions.py", (), "protobuf tensorflow_serving_api"),
+    (
+        "cdnet_tf/deploy/network_file.py",
+        ("cdnet_tf/data/preprocess.py",),
+        "h5py numpy tensorflow",
+    ),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
     (
         "tools/export_tflite.py",
         ("cdnet_tf/export_tflite.py", "cdnet_tf/recipes.py"),
+        "absl_py",
+    ),
+    (
+        "tools/ship_weights.py",
+        (*_LIBRARIES, "cdnet_tf/evaluate.py", "cdnet_tf/shared_flags.py"),
         "absl_py",
     ),
     ("tools/*.py", *_PROGRAM),

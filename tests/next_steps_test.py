@@ -102,6 +102,15 @@ def test_evaluation_and_export_name_the_model_and_the_data(after):
     assert command == ["python", "-m", "cdnet_tf.evaluate", f"--model={file}", *data]
 
 
+def test_shipped_weights_keep_their_name(after, tmp_path, monkeypatch):
+    monkeypatch.setattr(next_steps.shipped, "FOLDER", tmp_path)
+    after()
+    text = next_steps.after_evaluation(tmp_path / "market1501/tiny.keras")
+    assert _command(text)[3:] == [
+        *("--model=market1501/tiny", "--output_dir=runs/market1501_tiny/tflite"),
+    ]
+
+
 def test_data_that_are_sound_are_trained_on(after):
     after("--data_dir=/data/market")
     assert _command(next_steps.after_check())[3:] == [

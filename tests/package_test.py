@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import hashlib
 import importlib
 import json
 import os
@@ -17,11 +18,12 @@ import zipfile
 
 import pytest
 
-from cdnet_tf import recipes
+from cdnet_tf import recipes, shipped
 from cdnet_tf.nn import genotype
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "cdnet_tf", "flags")
+_SHIPPED = (".keras", "_int8.tflite", ".json", ".md")
 _TINY = """
 --space=cs
 --top_k=1
@@ -57,6 +59,19 @@ def _pip(*arguments) -> None:
     _output([sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments])
 
 
+def _ship(folder):
+    """Adds a network, in case the package ships none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {f"tiny{end}": end.encode() for end in (".keras", "_int8.tflite")}
+    files = {
+        name: {"sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    }
+    contents["tiny.json"] = json.dumps({"files": files}).encode()
+    for name, content in {**contents, "tiny.md": b"# tiny"}.items():
+        (folder / name).write_bytes(content)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built of a copy: a build leaves files among its sources."""
@@ -64,6 +79,7 @@ def wheel(tmp_path_factory):
     for name in _SOURCES:
         copy = shutil.copytree if (_ROOT / name).is_dir() else shutil.copy
         copy(_ROOT / name, folder / name)
+    _ship(folder / "cdnet_tf/weights/market1501")
     _pip("wheel", "--no-deps", "--no-build-isolation", "-w", folder, folder)
     return next(folder.glob("*.whl"))
 
@@ -132,7 +148,26 @@ def test_wheel_has_recipes_and_genotypes_and_no_tests(wheel):
     published = genotype.PUBLISHED.glob("*.json")
     assert {f"cdnet_tf/nn/genotypes/{file.name}" for file in published} < names
     assert "cdnet_tf/py.typed" in names
+    tiny = {f"market1501/tiny{end}" for end in _SHIPPED}
+    ours = (file for file in shipped.FOLDER.rglob("*") if file.is_file())
+    tiny |= {file.relative_to(shipped.FOLDER).as_posix() for file in ours}
+    assert {f"cdnet_tf/weights/{file}" for file in tiny} < names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cdnet_tf"}
+
+
+def test_installed_package_finds_its_weights(installed, run):
+    name = "market1501/tiny_int8"
+    code = f"from cdnet_tf import shipped; print(shipped.locate('{name}'))"
+    found = pathlib.Path(run("python", "-c", code).strip())
+    assert found.is_relative_to(installed) and found.read_bytes() == b"_int8.tflite"
+
+
+def test_git_keeps_what_is_shipped():
+    if not (_ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    files = [f"cdnet_tf/weights/market1501/x{end}" for end in _SHIPPED]
+    command = ["git", "-C", _ROOT, "check-ignore", "--no-index", *files]
+    _output(command, status=1)  # none of them is ignored
 
 
 def test_installed_program_searches(installed, run, tmp_path):

@@ -1,10 +1,14 @@
 """Weights by name and shape, and what the report says about the others."""
 
+import hashlib
+import json
+
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from cdnet_tf import shipped
 from cdnet_tf.nn import transfer
 
 layers = tf.keras.layers
@@ -38,6 +42,19 @@ def _check(network, report, model):
         theirs = model.get_layer(name).get_weights()
         for found, expected in zip(network.get_layer(name).get_weights(), theirs):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_starts_from_shipped_weights(source, tmp_path, monkeypatch):
+    path, _ = source
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/net.keras").write_bytes(path.read_bytes())
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    record = {"files": {"net.keras": {"sha256": checksum}}}
+    (tmp_path / "data/net.json").write_text(json.dumps(record))
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    assert transfer.locate("data/net") == tmp_path / "data/net.keras"
+    with pytest.raises(FileNotFoundError, match="run, or .* weights are data/net"):
+        transfer.locate("data/other")
 
 
 @pytest.mark.parametrize("part", ["file", "run"])

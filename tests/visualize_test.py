@@ -150,7 +150,7 @@ def test_named_layers_are_drawn_over_a_given_image(folder, queries, runs):
         ("unknown layer", "no feature maps named stage9; it has, among others,"),
         ("unknown layer", "stage2/block4/cblock1/relu"),
         ("no image", "1 of 1 images cannot be read"),
-        ("no model", "none.keras does not exist; pass a run's model.keras."),
+        ("no model", "none.keras does not exist; pass a run's model.keras, or"),
     ],
 )
 def test_faults_are_named_and_nothing_is_written(folder, runs, case, message):

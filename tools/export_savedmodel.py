@@ -15,6 +15,7 @@ import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import tensorflow as tf
 from absl import app, flags, logging
 
+from cdnet_tf import shipped
 from cdnet_tf.deploy import (
     embedders,
     measurements,
@@ -23,7 +24,11 @@ from cdnet_tf.deploy import (
     versions,
 )
 
-_MODEL = flags.DEFINE_string("model", None, "A training run's model.keras.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder to make, .../NAME/NUMBER; never an existing one."
 )
@@ -44,8 +49,8 @@ def main(argv: list[str]) -> None:
     # TensorFlow lists every weight of every signature that it saves.
     logging.set_verbosity(logging.WARNING)
     tf.get_logger().setLevel("WARNING")
-    source, target = pathlib.Path(_MODEL.value), pathlib.Path(_OUTPUT_DIR.value)
-    target = target.absolute()
+    source = shipped.resolve(_MODEL.value, "a training's model.keras")
+    target = pathlib.Path(_OUTPUT_DIR.value).absolute()
     name, config = target.parent.name, target.parents[1] / "models.config"
     # Both before the work, not after it.
     versions.check_free(target)

@@ -18,13 +18,17 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import shared_flags
+from cdnet_tf import shared_flags, shipped
 from cdnet_tf.data import datasets
 from cdnet_tf.deploy import embedders, export_report, measurements
 from cdnet_tf.learn import devices
 from cdnet_tf.retrieval import baselines, ranking
 
-_MODEL = flags.DEFINE_string("model", None, "A training's model.keras.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+)
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Folder that tools/export_tflite.py has filled."
 )
@@ -35,7 +39,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     devices.set_threads()
-    model, exports = pathlib.Path(_MODEL.value), pathlib.Path(_EXPORT_DIR.value)
+    model = shipped.resolve(_MODEL.value, "a training's model.keras")
+    exports = pathlib.Path(_EXPORT_DIR.value)
     measured, origin = measurements.of_network(model)
     if not measured:
         raise ValueError(f"The scores of {model} are unknown: {origin}")

@@ -6,20 +6,23 @@ python tools/visualize.py --model=runs/cdnet/model.keras --data_dir=DIR --count=
 
 from __future__ import annotations
 
-import pathlib
-
 import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import shared_flags
+from cdnet_tf import shared_flags, shipped
 from cdnet_tf.data import image_files, preprocess
-from cdnet_tf.deploy import network_file
+from cdnet_tf.deploy import embedders, network_file
 from cdnet_tf.learn import devices
 from cdnet_tf.retrieval import pictures
 
-_MODEL = flags.DEFINE_string("model", None, "A run's model.keras.", required=True)
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "A run's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+    required=True,
+)
 _IMAGES = flags.DEFINE_list(
     "images", [], "Image files. Default: the first queries of --dataset."
 )
@@ -37,10 +40,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     devices.set_threads()
-    path = pathlib.Path(_MODEL.value)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; pass a run's model.keras.")
-    network = tf.keras.models.load_model(path, compile=False)
+    path = shipped.resolve(_MODEL.value, "a run's model.keras")
+    network = embedders.load_network(path)
     chosen = _named_layers(network) if _LAYERS.value else _last_of_stages(network)
     normalisation = network_file.normalisation(path)
     maps = tf.keras.Model(network.inputs, [layer.output for layer in chosen.values()])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cdnet_tf import shipped
 from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import network_file, quiet, tflite_file
 
@@ -25,6 +26,7 @@ _Run = Callable[[np.ndarray], np.ndarray]
 # Where a SavedModel that resizes by itself says which size its network has.
 SIZE_RECORD = "assets.extra/model.json"
 _USUAL_SIZE = (256, 128)
+KINDS = "a model.keras, a SavedModel directory, a .tflite file"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def open_model(
     input_size: tuple[int, int] | None = None,
     num_threads: int = 1,
 ) -> Embedder:
-    """Opens `model.keras`, a SavedModel directory or a `.tflite` file.
+    """Opens `model.keras`, a SavedModel directory, a `.tflite` file or shipped weights.
 
     A float or int8 input gets values normalised as the file says, a .keras file in
     `network_file` and a .tflite file in its metadata; a file that says nothing is taken
@@ -86,7 +88,7 @@ def open_model(
     height and width are free: it resizes and normalises by itself.
 
     Args:
-      path: what to open.
+      path: what to open; or a name of `shipped.names()`.
       input_size: (height, width) of the images to come, only for a file that leaves
         them free. Without it they are what the SavedModel's `assets.extra/model.json`
         says, and 256x128 if it is silent.
@@ -97,12 +99,7 @@ def open_model(
       ValueError: it is none of the three, cannot be read, or is not a network of one
         image input and one embedding output.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist; pass a model.keras, a SavedModel directory or a "
-            ".tflite file."
-        )
+    path = shipped.resolve(path, KINDS)
     if path.is_dir():
         return _open_saved_model(path, input_size)
     if path.suffix == ".keras":
@@ -118,12 +115,15 @@ def open_model(
 def load_network(path: str | os.PathLike) -> tf.keras.Model:
     """Returns the network in a `model.keras`, one image in and one embedding out.
 
+    Args:
+      path: of the file; or a name of `shipped.names()`.
+
     Raises:
       FileNotFoundError, ValueError: as `open_model`, or if it is no .keras file.
     """
-    path = pathlib.Path(path)
+    path = shipped.resolve(path, "the model.keras of a finished training")
     if path.suffix != ".keras" or not path.is_file():
-        raise (ValueError if path.exists() else FileNotFoundError)(
+        raise ValueError(
             f"model={path} is no .keras file; pass the model.keras of a finished "
             "training."
         )

@@ -66,8 +66,8 @@ def of_network(model: pathlib.Path) -> tuple[dict[str, Any], str]:
     """Returns what evaluations measured of a network that is exported unchanged.
 
     The evaluations are those that `cdnet_tf.evaluate` and the training write beside the
-    network's file. The first whose checksum is the network's, and which mirrored no
-    images, is taken.
+    network's file, and the record of shipped weights. The first whose checksum is the
+    network's, and which mirrored no images, is taken.
 
     Args:
       model: the network's file.
@@ -81,6 +81,7 @@ def of_network(model: pathlib.Path) -> tuple[dict[str, Any], str]:
     for path in (
         model.parent / "evaluation" / "evaluation.json",
         model.parent / "evaluation.json",
+        model.with_suffix(".json"),
     ):
         if not path.exists():
             continue

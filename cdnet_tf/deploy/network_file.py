@@ -9,16 +9,23 @@ deviation; Keras passes over it. A file without it, as older versions and plain
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
+import pathlib
 import zipfile
+from typing import Any
 
+import h5py
+import numpy as np
 import tensorflow as tf
 
 from cdnet_tf import atomic_files
 from cdnet_tf.data import preprocess
 
 _MEMBER = "preprocessing.json"
+_WEIGHTS = "model.weights.h5"  # Keras' name
+_COMPRESSED_FROM = 1024  # bytes; compression costs a few hundred
 
 
 def save(
@@ -61,3 +68,70 @@ def normalisation(path: str | os.PathLike) -> preprocess.Normalisation:
             f"({error}); save the network again."
         ) from error
     return preprocess.Normalisation(mean, std)
+
+
+def shrink(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Writes a network's file with the same bits of weights in fewer bytes.
+
+    Keras gives every layer a group in its HDF5 file, also those without weights, and
+    compresses nothing. Here only weights have groups, and larger ones are compressed,
+    each by itself so that it is read without seeking. Full-width CDNet takes 6.4 MB
+    instead of 8.4, and is read faster. What an optimizer left is dropped.
+
+    Args:
+      source: a .keras file.
+      target: the path to write; its folder must exist.
+
+    Raises:
+      ValueError: the source is no .keras file.
+    """
+    try:
+        with (
+            zipfile.ZipFile(source) as archive,
+            zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as small,
+        ):
+            weights = _shrunk(archive.read(_WEIGHTS))
+            # Compressed once more, it would be read again from its start at every seek.
+            small.writestr(_WEIGHTS, weights, zipfile.ZIP_STORED)
+            for name in archive.namelist():
+                if name != _WEIGHTS:
+                    small.writestr(name, archive.read(name))
+    except (KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{source} cannot be read as a .keras file ({error}); pass the model.keras "
+            "of a finished training."
+        ) from error
+
+
+def _shrunk(content: bytes) -> bytes:
+    """An HDF5 file of Keras with the groups of weights alone."""
+    result = io.BytesIO()
+    with (
+        h5py.File(io.BytesIO(content)) as source,
+        h5py.File(result, "w", libver="latest") as target,
+    ):
+
+        def take(name: str, entry: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(entry, h5py.Group) or name.startswith("optimizer/"):
+                return
+            values = entry[()]
+            target.create_dataset(name, data=values, **_compression(values))
+            layer = name.rpartition("/vars/")[0]
+            for group in (layer, *map(str, pathlib.PurePosixPath(layer).parents)):
+                # Keras looks for it wherever it finds a group.
+                target.require_group(f"{group}/vars")
+
+        source.visititems(take)
+    return result.getvalue()
+
+
+def _compression(values: np.ndarray) -> dict[str, Any]:
+    if values.nbytes < _COMPRESSED_FROM:
+        return {}
+    # Bytes of the same place in their floats lie together: exponents are much alike.
+    return {
+        "chunks": values.shape,
+        "compression": "gzip",
+        "compression_opts": 9,
+        "shuffle": True,
+    }

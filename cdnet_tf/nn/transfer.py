@@ -9,6 +9,8 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from cdnet_tf import shipped
+
 # In a run directory: what a training and what a search leave.
 _IN_RUNS = ("model.keras", "derived.keras")
 
@@ -43,8 +45,9 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
     Args:
       network: whose layers with weights are filled; heads are left out by passing the
         network without them.
-      source: a .keras file, a run directory of a training or a search, or an .h5 file
-        of weights by layer name, as keras.applications offers them.
+      source: a .keras file, a run directory of a training or a search, a name of
+        `shipped.names()`, or an .h5 file of weights by layer name, as
+        keras.applications offers them.
 
     Raises:
       FileNotFoundError: nothing is there.
@@ -77,12 +80,11 @@ def locate(source: str | pathlib.Path) -> pathlib.Path:
 
     Raises:
       FileNotFoundError: nothing is there, or a directory without one.
+      ValueError: shipped weights are broken.
     """
     source = pathlib.Path(source)
     if not source.is_dir():
-        if source.exists():
-            return source
-        raise FileNotFoundError(f"{source} does not exist; name a weight file or run.")
+        return shipped.resolve(source, "a weight file, the directory of a run")
     inside = [source / name for name in _IN_RUNS if (source / name).exists()]
     if not inside:
         raise FileNotFoundError(
