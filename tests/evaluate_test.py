@@ -27,11 +27,11 @@ _HEIGHT, _WIDTH = 64, 32
 # Other programs have flags of the same names, so this one gets a process; one for all
 # cases, since TensorFlow's start takes longer than they do.
 _EACH = """
-import contextlib, io, json, sys
+import contextlib, io, json, pathlib, sys
 from absl import app, flags
 from absl.testing import flagsaver
 from cdnet_tf import evaluate, shipped
-shipped.FOLDER = shipped.pathlib.Path("weights").resolve()
+shipped.FOLDER = pathlib.Path("weights").resolve()
 results = {}
 for name, arguments in json.load(sys.stdin).items():
     output = io.StringIO()

@@ -2,6 +2,10 @@
 
 import copy
 import json
+import pathlib
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import embedders, measurements, network_file, shipping
 from tests import tiny
 
+_ROOT = pathlib.Path(__file__).parent.parent
 _NAME = "market1501/tiny"
 _LAYERS = [[3, 5, 1]] * 6
 _SCORES = {
@@ -87,13 +92,14 @@ def made(_made):
     run, evaluation, row = _made
     evaluation, row = copy.deepcopy(evaluation), copy.deepcopy(row)
 
-    def write():
-        (run / "evaluation.json").write_text(json.dumps(evaluation))
-        report = json.dumps({"files": [row, {"variant": "uint8", "file": "b"}]})
-        (run / "tflite/export_report.json").write_text(report)
+    _write(run, evaluation, row)
+    return run, evaluation, row
 
-    write()
-    return run, evaluation, row, write
+
+def _write(run, evaluation, row):
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    report = json.dumps({"files": [row, {"variant": "uint8", "file": "b"}]})
+    (run / "tflite/export_report.json").write_text(report)
 
 
 def _read(run, file=None):
@@ -104,13 +110,19 @@ def _read(run, file=None):
 
 @pytest.fixture(scope="module")
 def folder(_made, tmp_path_factory):
-    """The folder of shipped files, with this network in it."""
-    run, evaluation, row = _made
+    """The folder of shipped files, where the program put this network."""
+    run, *records = _made
+    _write(run, *records)
     folder = tmp_path_factory.mktemp("shipped")
-    measured = shipping.measured_int8(row)
-    int8 = run / "tflite/cdnet_int8.tflite"
-    shipping.ship(_NAME, folder, run, int8, evaluation, measured)
+    done = _program(f"--run_dir={run}", f"--name={_NAME}", f"--output={folder}")
+    assert done.returncode == 0, done.stderr
+    assert f"{_NAME} is in {folder}, which now holds 0." in done.stdout
     return folder
+
+
+def _program(*arguments):
+    command = [sys.executable, "tools/ship_weights.py", *arguments]
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
 
 
 def test_shipped_network_is_the_trained_one_in_fewer_bytes(_made, folder):
@@ -172,9 +184,9 @@ def test_record_and_card_say_what_was_measured(_made, folder):
     ],
 )
 def test_what_does_not_belong_together_is_refused(made, change, error):
-    run, evaluation, row, write = made
+    run, evaluation, row = made
     change(evaluation, row)
-    write()
+    _write(run, evaluation, row)
     with pytest.raises(ValueError, match=error):
         _read(run)
 
@@ -194,7 +206,7 @@ def test_name_begins_with_the_data_set(made, tmp_path, name):
 
 
 def test_failure_leaves_what_was_shipped_before(made, folder):
-    run, evaluation, _, _ = made
+    run, evaluation, _ = made
     before = {file: file.read_bytes() for file in folder.glob("*/*")}
     del evaluation["thresholds"]["rates"]
     int8, measured = run / "tflite/cdnet_int8.tflite", _read(run)[1]
@@ -204,11 +216,17 @@ def test_failure_leaves_what_was_shipped_before(made, folder):
 
 
 def test_terms_of_the_data_set_must_be_known(made, tmp_path):
-    run, evaluation, _, _ = made
+    run, evaluation, _ = made
     evaluation["provenance"]["dataset"]["name"] = "msmt17"
     int8, measured = run / "tflite/cdnet_int8.tflite", _read(run)[1]
     with pytest.raises(ValueError, match="dataset=msmt17 has no terms"):
         shipping.ship("msmt17/tiny", tmp_path, run, int8, evaluation, measured)
+
+
+def test_program_refuses_a_run_that_has_not_ended(tmp_path):
+    done = _program(f"--run_dir={tmp_path}", f"--name={_NAME}", f"--output={tmp_path}")
+    assert done.returncode and "evaluation.json does not exist; name" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_optimizer_is_left_out(tmp_path):
@@ -218,6 +236,9 @@ def test_optimizer_is_left_out(tmp_path):
     network.fit(np.ones((2, 4)), np.ones((2, 600)), verbose=0)
     network.save(tmp_path / "a.keras")
     network_file.shrink(tmp_path / "a.keras", tmp_path / "b.keras")
+    with zipfile.ZipFile(tmp_path / "b.keras") as archive:
+        dates = {entry.date_time[0] for entry in archive.infolist()}
+    assert dates == {1980}  # so that the same network makes the same bytes
     sizes = [(tmp_path / file).stat().st_size for file in ("a.keras", "b.keras")]
     # 3,000 weights and twice as many moments, of 4 bytes.
     assert sizes[1] < 15_000 < 36_000 < sizes[0]
