@@ -106,6 +106,11 @@ _LAYERS = (
         (*_LIBRARIES, "cdnet_tf/evaluate.py", "cdnet_tf/shared_flags.py"),
         "absl_py",
     ),
+    (
+        "tools/gradient_scales.py",
+        (*_LIBRARIES, *_SHARED, "cdnet_tf/train.py"),
+        "absl_py tensorflow",
+    ),
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",
