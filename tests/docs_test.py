@@ -62,6 +62,8 @@ def test_flags_exist(page):
     named = set(re.findall(r"(?<![\w-])--([a-z]\w+)", _text(page)))
     sources = "\n".join(path.read_text() for path in _SOURCES)
     defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', sources))
+    switches = re.findall(r'DEFINE_bool\w*\(\s*"(\w+)"', sources)
+    defined |= {f"no{name}" for name in switches}
     assert named <= defined | _FOREIGN_FLAGS
 
 
