@@ -120,7 +120,7 @@ def evaluate(
         and the CMC; nothing is written without it.
       ranked_lists: queries whose first ten images are drawn.
       input_size: (height, width) of the images, for a file that leaves them free.
-      batch_size: images that are embedded at once.
+      batch_size: images that a core embeds at once.
       record: settings that evaluation.json repeats.
 
     Returns:
@@ -133,9 +133,7 @@ def evaluate(
     """
     settings = {"flip": flip} if record is None else record
     provenance = run_directory.provenance(settings, data)
-    embedder = embedders.open_model(
-        model, input_size=input_size, num_threads=os.cpu_count() or 1
-    )
+    embedder = embedders.open_model(model, input_size=input_size)
     query, gallery = (
         _embed(embedder, getattr(data, split), split, flip, batch_size)
         for split in ("query", "gallery")
@@ -207,15 +205,10 @@ def _embed(
     batches = image_files.ImageBatches(
         images.paths, embedder.height, embedder.width, batch_size
     )
-    embeddings = [np.zeros((0, embedder.dimensions), np.float32)]
-    for batch in batches:
-        embedded = embedder.embed(batch)
-        if flip:
-            embedded = embedded + embedder.embed(batch[:, :, ::-1])
-        embeddings.append(embedded)
+    embeddings = embedder.embed_all(batches, flip=flip)
     seconds = time.perf_counter() - began
     print(f"{split}: {len(images)} images embedded in {seconds:.1f} s.", flush=True)
-    return np.concatenate(embeddings)
+    return embeddings
 
 
 def _draw(

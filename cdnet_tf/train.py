@@ -21,10 +21,11 @@ from cdnet_tf import atomic_files, next_steps, recipes, run_directory
 from cdnet_tf.data import (
     classification,
     classification_pipeline,
+    image_files,
     pipeline,
     preprocess,
 )
-from cdnet_tf.deploy import measurements, network_file
+from cdnet_tf.deploy import embedders, measurements, network_file
 from cdnet_tf.learn import (
     callbacks,
     devices,
@@ -291,8 +292,13 @@ def _write_results(
         found: dict = {"errors": _errors(model.network, data, settings)}
         table = "\n".join(f"{k:<12}{v:.2%}" for k, v in found["errors"].items())
     else:
-        parts = data.query, data.gallery
-        query, gallery = (_embed(network, part, settings) for part in parts)
+        embedder = embedders.of_network(network, _normalisation(data))
+        query, gallery = (
+            embedder.embed_all(
+                image_files.ImageBatches(part.paths, *settings.input_shape[:2])
+            )
+            for part in (data.query, data.gallery)
+        )
         found = report.report(query, data.query, gallery, data.gallery)
         table = report.table(found)
     record = {
@@ -310,11 +316,6 @@ def _write_results(
         f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}\n"
     )
     return record
-
-
-def _embed(network: tf.keras.Model, images, settings: TrainSettings) -> np.ndarray:
-    batches = pipeline.eval_batches(images.paths, settings.height, settings.width)
-    return np.concatenate([network.predict_on_batch(batch) for batch in batches])
 
 
 def _errors(network: tf.keras.Model, data, settings: TrainSettings) -> dict[str, float]:

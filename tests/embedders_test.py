@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.keras import layers
 
+from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import embedders
+from tests import tiny
 
 # The converter says so of every float network, whose ranges come from samples here.
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
@@ -171,12 +173,44 @@ def test_file_gives_the_networks_embeddings(folder, name, images, expected):
 
 @pytest.mark.parametrize("name", _FILES)
 def test_batches_of_any_size_agree(folder, name, images):
-    embedder = embedders.open_model(folder / name, num_threads=2)
+    embedder = embedders.open_model(folder / name)
     whole = embedder.embed(images)
     parts = [embedder.embed(images[start : start + 3]) for start in (0, 3, 6)]
     # Integers are equal; a float sum may be taken in another order.
     assert _difference(np.concatenate(parts), whole) < min(_FILES[name][2], _HALF)
     assert embedder.embed(images[:0]).shape == (0, _DIMENSIONS)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "free", "batch4.tflite"])
+def test_many_batches_at_once_come_back_in_order(folder, name, images, monkeypatch):
+    monkeypatch.setattr(embedders.parallel, "threads", lambda: 3)
+    embedder = embedders.open_model(folder / name)
+    batches = [images[start : start + 2] for start in (0, 2, 4, 6)] * 3
+    embeddings = embedder.embed_all(batches)
+    expected = np.concatenate([embedder.embed(images)] * 3)
+    assert _difference(embeddings, expected) < _FLOAT
+    both = embedder.embed_all(batches, flip=True)
+    mirrored = np.concatenate([embedder.embed(images[:, :, ::-1])] * 3)
+    assert _difference(both, expected + mirrored) < _FLOAT
+    assert embedder.embed_all([]).shape == (0, _DIMENSIONS)
+
+
+def test_embeds_what_keras_embeds_to_a_ten_thousandth_of_the_norm():
+    images, network = tiny.images(9), tiny.network()
+    found = embedders.of_network(network, preprocess.IMAGENET).embed_all([images])
+    expected = network.predict_on_batch(_normalised(images))
+    error = np.linalg.norm(found - expected, axis=1)
+    assert (error < 1e-4 * np.linalg.norm(expected, axis=1)).all()
+
+
+def test_a_network_that_cannot_be_folded_is_embedded_as_it_is(images):
+    given = tf.keras.Input((_HEIGHT, _WIDTH, 3))
+    x = layers.Conv2D(4, 3)(given)
+    # `fold` loses the axes of a plain function's call.
+    network = tf.keras.Model(given, tf.reduce_mean(x * 2, axis=[1, 2]))
+    found = embedders.of_network(network, preprocess.IMAGENET).embed(images)
+    expected = network.predict_on_batch(_normalised(images))
+    assert _difference(found, expected) < _FLOAT
 
 
 def test_int8_steps_are_those_of_the_file(folder, images):

@@ -87,3 +87,35 @@ def test_keeps_a_normalisation_beside_another_reader():
     x = layers.Conv2D(3, 1)(image)
     model = tf.keras.Model(image, layers.Add()([layers.BatchNormalization()(x), x]))
     _check(model, [layers.Conv2D, layers.BatchNormalization, layers.Add])
+
+
+def test_folds_what_stays_the_same():
+    network = _randomised(
+        _model(layers.Conv2D(4, 1), layers.BatchNormalization(), layers.Flatten())
+    )
+    assert len(folding.fold_where_exact(network).layers) == len(network.layers) - 1
+
+
+class _Scaled(layers.Layer):
+    """A layer whose state is no weight, so that its copy is another layer."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize("case", ["forgets", "nan", "16 bits", "function"])
+def test_leaves_a_network_that_folding_changes(case):
+    scaled = _Scaled()
+    norm = layers.BatchNormalization()
+    if case == "forgets":
+        scaled.factor = 2.0
+    dtype = "mixed_float16" if case == "16 bits" else "float32"
+    network = _model(layers.Conv2D(8, 3, dtype=dtype), norm, scaled, layers.Flatten())
+    network = _randomised(network)
+    if case == "nan":
+        network.set_weights([np.nan * each for each in network.get_weights()])
+    if case == "function":
+        network = tf.keras.Model(network.input, tf.reshape(network.output, (-1, 16)))
+    assert folding.fold_where_exact(network) is network

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 
 import pytest
 
@@ -38,3 +40,20 @@ def test_may_be_nested(capfd):
             os.write(2, b"inner\n")
         os.write(2, b"outer\n")
     assert capfd.readouterr().err == ""
+
+
+def test_threads_take_turns(capfd):
+    barrier = threading.Barrier(2)
+
+    def hold():
+        barrier.wait()
+        with quiet.held_back():
+            time.sleep(0.02)
+
+    both = [threading.Thread(target=hold) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"

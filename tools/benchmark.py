@@ -7,6 +7,7 @@
   python tools/benchmark.py train --precision=mixed_bfloat16    # and against float32
   python tools/benchmark.py rank                   # Market-1501's size, and re-ranking
   python tools/benchmark.py input --data_dir=DIR   # batches per second
+  python tools/benchmark.py embed --data_dir=DIR   # a gallery, against Keras
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
 
@@ -46,6 +47,7 @@ _PROGRAMS = {
     "search": ["benchmark_search.py", "search"],
     "profile": ["benchmark_search.py", "profile"],
     "input": ["benchmark_input.py"],
+    "embed": ["benchmark_embedding.py"],
     "inference": ["benchmark_inference.py"],
 }
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,21 @@ import tensorflow as tf
 
 from cdnet_tf import shipped
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import network_file, quiet, tflite_file
-
-_Run = Callable[[np.ndarray], np.ndarray]
+from cdnet_tf.deploy import (
+    file_input,
+    folding,
+    network_file,
+    parallel,
+    quiet,
+    tflite_file,
+)
 
 # Where a SavedModel that resizes by itself says which size its network has.
 SIZE_RECORD = "assets.extra/model.json"
 _USUAL_SIZE = (256, 128)
 KINDS = "a model.keras, a SavedModel directory, a .tflite file"
+# Images at a time for a TFLite file that takes any number: they stay in the cache.
+_FEW = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Embedder:
     """A network's file, opened.
 
     Attributes:
-      path: of the file or the directory.
+      path: of the file or the directory, or the name of a network without one.
       kind: `keras`, `savedmodel` or `tflite`.
       height, width: of the images that `embed` takes, pixels.
       dimensions: d of the embeddings.
@@ -47,7 +54,7 @@ class Embedder:
     width: int
     dimensions: int
     pixels: bool
-    _run: _Run = dataclasses.field(repr=False)
+    _run: file_input.Run = dataclasses.field(repr=False)
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Embeds images as `image_files.ImageBatches` yields them.
@@ -73,12 +80,31 @@ class Embedder:
             return np.zeros((0, self.dimensions), np.float32)
         return np.asarray(self._run(images), np.float32)
 
+    def embed_all(
+        self, batches: Iterable[np.ndarray], *, flip: bool = False
+    ) -> np.ndarray:
+        """Embeds a whole split, several batches at once on as many cores.
+
+        Args:
+          batches: each as `embed` takes it, such as `image_files.ImageBatches`.
+          flip: add the embedding of the mirrored image to each image's own.
+
+        Returns:
+          (n, dimensions) float32, in the order of the images.
+        """
+
+        def embedded(images: np.ndarray) -> np.ndarray:
+            found = self.embed(images)
+            return found + self.embed(images[:, :, ::-1]) if flip else found
+
+        parts = parallel.in_order(embedded, batches, parallel.threads())
+        return np.concatenate([np.zeros((0, self.dimensions), np.float32), *parts])
+
 
 def open_model(
     path: str | os.PathLike,
     *,
     input_size: tuple[int, int] | None = None,
-    num_threads: int = 1,
 ) -> Embedder:
     """Opens `model.keras`, a SavedModel directory, a `.tflite` file or shipped weights.
 
@@ -92,7 +118,6 @@ def open_model(
       input_size: (height, width) of the images to come, only for a file that leaves
         them free. Without it they are what the SavedModel's `assets.extra/model.json`
         says, and 256x128 if it is silent.
-      num_threads: of the TFLite interpreter.
 
     Raises:
       FileNotFoundError: nothing is there.
@@ -105,7 +130,7 @@ def open_model(
     if path.suffix == ".keras":
         return _open_keras(path, input_size)
     if path.suffix == ".tflite":
-        return _open_tflite(path, input_size, num_threads)
+        return _open_tflite(path, input_size)
     raise ValueError(
         f"{path} is none of the kinds that can be opened: a .keras file, a .tflite "
         "file or a SavedModel directory."
@@ -129,23 +154,47 @@ def load_network(path: str | os.PathLike) -> tf.keras.Model:
         )
     model = _read(path, lambda: tf.keras.models.load_model(path, compile=False))
     source = _one(path, "input", model.inputs)
-    _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
+    file_input.FileInput.of(path, source.shape, source.dtype.as_numpy_dtype)
     _dimensions(path, _one(path, "output", model.outputs).shape)
     return model
 
 
-def _open_keras(path: pathlib.Path, input_size) -> Embedder:
-    model = load_network(path)
-    source, dimensions = model.inputs[0], int(model.outputs[0].shape[1])
-    given = _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
-    given = dataclasses.replace(given, normalisation=network_file.normalisation(path))
+def of_network(
+    network: tf.keras.Model,
+    normalisation: preprocess.Normalisation,
+    *,
+    path: pathlib.Path | None = None,
+    input_size: tuple[int, int] | None = None,
+) -> Embedder:
+    """Returns what embeds with a network as its weights are now.
+
+    Normalisations are folded into the convolutions where that changes nothing
+    (`folding.fold_where_exact`).
+
+    Args:
+      network: one image input and one embedding output.
+      normalisation: of the images that the network expects.
+      path: of its file, for errors; without one, they name the network.
+      input_size: (height, width) of the images to come, where the network leaves them
+        free.
+    """
+    path = path or pathlib.Path(network.name)
+    source, dimensions = network.inputs[0], int(network.outputs[0].shape[1])
+    given = file_input.FileInput.of(path, source.shape, source.dtype.as_numpy_dtype)
+    given = dataclasses.replace(given, normalisation=normalisation)
+    faster = folding.fold_where_exact(network)
 
     @tf.function(input_signature=[tf.TensorSpec(source.shape, source.dtype)])
     def call(images):
-        return model(images, training=False)
+        return faster(images, training=False)
 
     run = given.in_batches(lambda images: call(images).numpy())
-    return given.runner("keras", dimensions, run, input_size)
+    return _embedder(given, "keras", dimensions, run, input_size)
+
+
+def _open_keras(path: pathlib.Path, input_size) -> Embedder:
+    network, normalisation = load_network(path), network_file.normalisation(path)
+    return of_network(network, normalisation, path=path, input_size=input_size)
 
 
 def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
@@ -166,7 +215,7 @@ def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
     name, source = _one(path, "input", inputs)
     outputs = list(call.structured_outputs.items())
     result, target = _one(path, "output", outputs)
-    given = _Input.of(path, source.shape, source.dtype.as_numpy_dtype)
+    given = file_input.FileInput.of(path, source.shape, source.dtype.as_numpy_dtype)
     if given.size is None:
         given = dataclasses.replace(given, pixels=True)
         input_size = input_size or _recorded_size(path)
@@ -176,7 +225,7 @@ def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
         return call(**{name: tf.constant(images)})[result].numpy()
 
     dimensions = _dimensions(path, target.shape)
-    return given.runner("savedmodel", dimensions, given.in_batches(run), input_size)
+    return _embedder(given, "savedmodel", dimensions, given.in_batches(run), input_size)
 
 
 def _recorded_size(path: pathlib.Path) -> tuple[int, int]:
@@ -187,51 +236,70 @@ def _recorded_size(path: pathlib.Path) -> tuple[int, int]:
     return int(size["height"]), int(size["width"])
 
 
-def _open_tflite(path: pathlib.Path, input_size, num_threads: int) -> Embedder:
-    interpreter = _read(
-        path, lambda: tf.lite.Interpreter(str(path), num_threads=num_threads)
-    )
+def _open_tflite(path: pathlib.Path, input_size) -> Embedder:
+    interpreter = _read(path, lambda: tf.lite.Interpreter(str(path)))
     source = _one(path, "input", interpreter.get_input_details())
     target = _one(path, "output", interpreter.get_output_details())
-    given = _Input.of(path, source["shape_signature"], source["dtype"])
+    given = file_input.FileInput.of(path, source["shape_signature"], source["dtype"])
     said = tflite_file.normalisation(path.read_bytes())
-    given = dataclasses.replace(given, normalisation=said or preprocess.IMAGENET)
+    given = dataclasses.replace(
+        given,
+        batch=given.batch or _FEW,
+        normalisation=said or preprocess.IMAGENET,
+    )
     dimensions = _dimensions(path, target["shape_signature"])
     quantise, dequantise = _quantiser(path, source), _dequantiser(path, target)
-    allocated = None
+    idle: list[tf.lite.Interpreter] = []
 
     def run(images):
-        nonlocal allocated
-        if allocated != images.shape:
-            interpreter.resize_tensor_input(source["index"], images.shape)
-            with quiet.held_back():
-                interpreter.allocate_tensors()
-            allocated = images.shape
+        # One interpreter a thread: two of one thread each outrun one of two threads.
+        try:
+            interpreter = idle.pop()
+        except IndexError:
+            interpreter = _interpreter(path, source["index"], images.shape)
         interpreter.set_tensor(source["index"], images)
         interpreter.invoke()
-        return dequantise(interpreter.get_tensor(target["index"]))
+        result = interpreter.get_tensor(target["index"])
+        idle.append(interpreter)
+        return dequantise(result)
 
     run = given.in_batches(run, quantise)
-    return given.runner("tflite", dimensions, run, input_size)
+    return _embedder(given, "tflite", dimensions, run, input_size)
 
 
-def _quantiser(path: pathlib.Path, source: dict[str, Any]) -> _Run:
+def _interpreter(path: pathlib.Path, source: int, shape) -> tf.lite.Interpreter:
+    interpreter = tf.lite.Interpreter(str(path), num_threads=1)
+    interpreter.resize_tensor_input(source, shape)
+    with quiet.held_back():
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _embedder(
+    given: file_input.FileInput, kind: str, dimensions: int, run, input_size
+) -> Embedder:
+    if given.size and input_size and tuple(input_size) != given.size:
+        raise ValueError(
+            f"{given.path} takes images of {given.size[0]}x{given.size[1]}, not "
+            f"{input_size[0]}x{input_size[1]}; leave the size out."
+        )
+    height, width = given.size or input_size or _USUAL_SIZE
+    return Embedder(given.path, kind, height, width, dimensions, given.pixels, run)
+
+
+def _quantiser(path: pathlib.Path, source: dict[str, Any]) -> file_input.Run:
     """Maps normalised values to an int8 input's integers; all else stays as it is."""
     if source["dtype"] != np.int8:
-        return _unchanged
+        return file_input.unchanged
     scale, zero_point = _quantisation(path, source)
     return lambda values: np.clip(np.round(values / scale) + zero_point, -128, 127)
 
 
-def _dequantiser(path: pathlib.Path, target: dict[str, Any]) -> _Run:
+def _dequantiser(path: pathlib.Path, target: dict[str, Any]) -> file_input.Run:
     if not np.issubdtype(target["dtype"], np.integer):
-        return _unchanged
+        return file_input.unchanged
     scale, zero_point = _quantisation(path, target)
     return lambda values: (values.astype(np.float32) - zero_point) * np.float32(scale)
-
-
-def _unchanged(values: np.ndarray) -> np.ndarray:
-    return values
 
 
 def _quantisation(path: pathlib.Path, tensor: dict[str, Any]) -> tuple[float, int]:
@@ -242,76 +310,6 @@ def _quantisation(path: pathlib.Path, tensor: dict[str, Any]) -> tuple[float, in
             f"({tensor['name']}); export it again, quantised or in float32."
         )
     return scale, zero_point
-
-
-@dataclasses.dataclass(frozen=True)
-class _Input:
-    """What a file takes.
-
-    Attributes:
-      path: of the file, for errors.
-      batch: images at a time, None if free.
-      size: (height, width), None if free.
-      channels_first: (b, 3, h, w).
-      dtype: of the values.
-      pixels: 0..255, not normalised.
-      normalisation: of the values, where they are no pixels.
-    """
-
-    path: pathlib.Path
-    batch: int | None
-    size: tuple[int, int] | None
-    channels_first: bool
-    dtype: Any
-    pixels: bool
-    normalisation: preprocess.Normalisation = preprocess.IMAGENET
-
-    @classmethod
-    def of(cls, path: pathlib.Path, shape: Sequence[int | None], dtype) -> _Input:
-        sides = _sides(shape)
-        if len(sides) != 4 or 3 not in (sides[1], sides[3]):
-            raise ValueError(
-                f"{path} takes an input of shape {sides}; RGB images are "
-                "(batch, height, width, 3) or (batch, 3, height, width)."
-            )
-        if dtype not in (np.float32, np.float16, np.int8, np.uint8):
-            raise ValueError(
-                f"{path} takes {np.dtype(dtype).name} images; export it with a "
-                "float32, float16, int8 or uint8 input."
-            )
-        channels_first = sides[3] != 3
-        height, width = sides[2:] if channels_first else sides[1:3]
-        size = None if height is None or width is None else (height, width)
-        return cls(path, sides[0], size, channels_first, dtype, dtype == np.uint8)
-
-    def in_batches(self, run: _Run, quantise: _Run = _unchanged) -> _Run:
-        """Wraps `run`, which takes what the file takes, to take (n, h, w, 3) uint8."""
-
-        def whole(images: np.ndarray) -> np.ndarray:
-            values = images
-            if not self.pixels:
-                values = preprocess.normalise(images, self.normalisation).numpy()
-            values = quantise(values).astype(self.dtype)
-            if self.channels_first:
-                values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-            batch = self.batch or len(values)
-            # The last image fills up the last batch.
-            padding = [(0, -len(values) % batch), (0, 0), (0, 0), (0, 0)]
-            values = np.pad(values, padding, mode="edge")
-            starts = range(0, len(values), batch)
-            results = [run(values[start : start + batch]) for start in starts]
-            return np.concatenate(results)[: len(images)]
-
-        return whole
-
-    def runner(self, kind: str, dimensions: int, run: _Run, input_size) -> Embedder:
-        if self.size and input_size and tuple(input_size) != self.size:
-            raise ValueError(
-                f"{self.path} takes images of {self.size[0]}x{self.size[1]}, not "
-                f"{input_size[0]}x{input_size[1]}; leave the size out."
-            )
-        height, width = self.size or input_size or _USUAL_SIZE
-        return Embedder(self.path, kind, height, width, dimensions, self.pixels, run)
 
 
 def _read(path: pathlib.Path, read: Callable[[], Any]) -> Any:
@@ -335,15 +333,10 @@ def _one(path: pathlib.Path, what: str, tensors: Sequence) -> Any:
 
 
 def _dimensions(path: pathlib.Path, shape: Sequence[int | None]) -> int:
-    sides = _sides(shape)
+    sides = file_input.sides(shape)
     if len(sides) != 2 or sides[1] is None:
         raise ValueError(
             f"{path} gives an output of shape {sides}; embeddings are (batch, "
             "dimensions), the dimensions known."
         )
     return sides[1]
-
-
-def _sides(shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    """Free sides are None in Keras and -1 in TFLite."""
-    return tuple(None if side is None or side < 0 else int(side) for side in shape)

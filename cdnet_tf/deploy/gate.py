@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -63,12 +63,8 @@ class Gate:
         self._dataset, self._subset = dataset, subset
         self._macs = counting.macs(network)
 
-        @tf.function
-        def embed(images):
-            values = preprocess.normalise(images, normalisation)
-            return network(values, training=False)
-
-        self._embeddings = self._embed(lambda images: embed(images).numpy())
+        embedder = embedders.of_network(network, normalisation)
+        self._embeddings = self._embed(embedder)
         self.reference = {
             **self._scores(self._embeddings),
             "macs": self._macs,
@@ -83,7 +79,7 @@ class Gate:
           `thresholds` (fields of `verification.Thresholds`) and what they were measured
           on (`measurements.conditions`). Ready for JSON.
         """
-        found = self._embed(embedders.open_model(path).embed)
+        found = self._embed(embedders.open_model(path))
         cosines = np.concatenate(
             [_cosines(*pair) for pair in zip(found, self._embeddings)]
         )
@@ -104,11 +100,8 @@ class Gate:
         pixels = 2 * height * width * channels
         return self._macs + (pixels if variant == "uint8" else 0)
 
-    def _embed(self, embed: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-        return [
-            np.concatenate([embed(images) for images in split.batches])
-            for split in self._splits
-        ]
+    def _embed(self, embedder: embedders.Embedder) -> list[np.ndarray]:
+        return [embedder.embed_all(split.batches) for split in self._splits]
 
     def _scores(self, embeddings: list[np.ndarray]) -> dict:
         return dataclasses.asdict(ranking.evaluate(*self._with_labels(embeddings)))

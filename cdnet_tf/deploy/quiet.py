@@ -10,9 +10,11 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 _STDERR = 2
+_ONE_THREAD = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -21,25 +23,26 @@ def held_back() -> Iterator[None]:
 
     The file descriptor is redirected as well as `sys.stderr`, which C++ does not know.
     Both belong to the whole process: what other threads write meanwhile is held back
-    too.
+    too, and a second thread that enters waits.
 
         with quiet.held_back():
             content = converter.convert()
     """
-    sys.stderr.flush()
-    console = os.dup(_STDERR)
-    with tempfile.TemporaryFile("w+", errors="replace") as held:
-        os.dup2(held.fileno(), _STDERR)
-        failed = True
-        try:
-            with contextlib.redirect_stderr(held):
-                yield
-            failed = False
-        finally:
-            held.flush()
-            os.dup2(console, _STDERR)
-            os.close(console)
-            if failed:
-                held.seek(0)
-                sys.stderr.write(held.read())
-                sys.stderr.flush()
+    with _ONE_THREAD:
+        sys.stderr.flush()
+        console = os.dup(_STDERR)
+        with tempfile.TemporaryFile("w+", errors="replace") as held:
+            os.dup2(held.fileno(), _STDERR)
+            failed = True
+            try:
+                with contextlib.redirect_stderr(held):
+                    yield
+                failed = False
+            finally:
+                held.flush()
+                os.dup2(console, _STDERR)
+                os.close(console)
+                if failed:
+                    held.seek(0)
+                    sys.stderr.write(held.read())
+                    sys.stderr.flush()

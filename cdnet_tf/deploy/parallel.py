@@ -1,0 +1,54 @@
+"""Several calls at once in threads, for functions that compute outside of Python.
+
+Two batches on a core each take less time than one batch on two cores: a network's
+operations follow one another, and most of them are too small to be shared out.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import TypeVar
+
+import tensorflow as tf
+
+_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_MOST = 8  # threads: each needs memory for a batch.
+
+
+def threads() -> int:
+    """How many batches to embed at once: one a core, and two on a GPU."""
+    if tf.config.list_physical_devices("GPU"):
+        return 2
+    if hasattr(os, "sched_getaffinity"):  # What `taskset` and Slurm leave.
+        return min(len(os.sched_getaffinity(0)), _MOST)
+    return min(os.cpu_count() or 1, _MOST)
+
+
+def in_order(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
+) -> Iterator[_Result]:
+    """Yields `function` of each item, in the order of the items.
+
+    Items are drawn by the caller's thread as they are needed, so that few are in memory
+    at a time. An error, of the items or of the function, reaches the caller as it is.
+
+    Args:
+      function: called by several threads at once.
+      items: its arguments.
+      threads: calls at once; with 1 the caller's thread does everything.
+    """
+    if threads == 1:
+        yield from map(function, items)
+        return
+    waiting: collections.deque[futures.Future] = collections.deque()
+    with futures.ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            # One more than there are threads, so that none of them waits for work.
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
