@@ -43,22 +43,25 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     devices.set_threads()
-    paths = shared_flags.read_data(["query", "gallery"]).gallery.paths
-    count = min(_IMAGES.value, len(paths))
-    paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]
+    gallery = shared_flags.read_data(["query", "gallery"]).gallery.paths
+    count = min(_IMAGES.value, len(gallery))
+    chosen = np.linspace(0, len(gallery) - 1, count).astype(int)
+    paths = [gallery[i] for i in chosen]
     network, normalisation = _network(paths)
-    size = network.input_shape[1:3]
+    height, width = network.input_shape[1:3]
     embedder = embedders.of_network(network, normalisation)
 
     def old(files):
         values = (
             preprocess.normalise(images, normalisation)
-            for images in image_files.ImageBatches(files, *size, _BATCH)
+            for images in image_files.ImageBatches(files, height, width, _BATCH)
         )
         return np.concatenate([network.predict_on_batch(each) for each in values])
 
     def new(files):
-        return embedder.embed_all(image_files.ImageBatches(files, *size, _BATCH))
+        return embedder.embed_all(
+            image_files.ImageBatches(files, height, width, _BATCH)
+        )
 
     for way in (old, new):
         way(paths[: 2 * _BATCH])
@@ -88,7 +91,7 @@ def _network(paths: list[str]) -> tuple[tf.keras.Model, preprocess.Normalisation
             layer.momentum = 0.0
             layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
             layer.beta.assign(rng.normal(0.1, 0.1, layer.beta.shape))
-    first = image_files.ImageBatches(paths, *shape[:2], 16)
+    first = image_files.ImageBatches(paths, shape[0], shape[1], 16)
     images = next(itertools.islice(first, 1))
     network(preprocess.normalise(images), training=True)
     return network, preprocess.IMAGENET

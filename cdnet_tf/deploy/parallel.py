@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _MOST = 8  # threads: each needs memory for a batch.
 
 
