@@ -40,7 +40,7 @@ _NOT_MEASURED = """\
 - It was trained and tested on the same six cameras. Expect much lower scores on others,
   at night, in winter clothes or from above; that was not measured here.
 - Nothing was measured by age, sex, skin colour or disability. The data set's
-  files do not say them, and shows the people of one campus."""
+  files do not say them, and they show the people of one campus."""
 
 
 def compose(record: Mapping[str, Any]) -> str:
