@@ -33,14 +33,14 @@ _MODEL = flags.DEFINE_string(
     "model",
     None,
     "A run's model.keras, a SavedModel directory, a .tflite file, or shipped weights, "
-    "such as market1501/cdnet_x0_5 or market1501/cdnet_x0_5_int8.",
+    "such as market1501/cdnet_x0_25 or market1501/cdnet_x0_25_int8.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     None,
     "Folder of the results. Default: beside --model, `evaluation` for a model.keras, "
     "and `evaluation_NAME` for the file or directory NAME. Of shipped weights: "
-    "runs/market1501_cdnet_x0_5/evaluation and the like.",
+    "runs/market1501_cdnet_x0_25/evaluation and the like.",
 )
 _FLIP = flags.DEFINE_boolean(
     "flip", False, "Add the embedding of the mirrored image to each image's own."

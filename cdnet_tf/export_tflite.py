@@ -38,7 +38,7 @@ flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_25.",
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the files.")
 _VARIANTS = flags.DEFINE_list(

@@ -1,7 +1,7 @@
 """Weights that come with the package: their names, and the files behind the names.
 
-A name is a data set and a network, such as `market1501/cdnet_x0_5` for Keras weights
-and `market1501/cdnet_x0_5_int8` for a TFLite file. Beside the files of a network stand
+A name is a data set and a network, such as `market1501/cdnet_x0_25` for Keras weights
+and `market1501/cdnet_x0_25_int8` for a TFLite file. Beside the files of a network stand
 its record (`NAME.json`), whose `files` has their checksums, and its model card
 (`NAME.md`). No other module knows where they are.
 """

@@ -68,7 +68,7 @@ flags.DEFINE_string(
     "init_from",
     TrainSettings.init_from,
     "Weights to start from, heads excepted: a run directory, .keras, .h5 by name, or "
-    "shipped weights, such as market1501/cdnet_x0_5.",
+    "shipped weights, such as market1501/cdnet_x0_25.",
 )
 flags.DEFINE_float("lr", TrainSettings.lr, "Peak learning rate.", 0.0)
 flags.DEFINE_enum(

@@ -27,7 +27,7 @@ from cdnet_tf.deploy import (
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_25.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder to make, .../NAME/NUMBER; never an existing one."

@@ -1,7 +1,7 @@
 """Makes shipped weights of a finished training and its int8 export.
 
-python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5
-python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5 \
+python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_25
+python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_25 \
     --data_dir=data
 
 Writes NAME.keras, NAME_int8.tflite, NAME.json with all that was measured, and the model
@@ -27,7 +27,7 @@ from cdnet_tf.learn import devices
 for shared in ("run_dir", "dataset", "data_dir"):
     flags.declare_key_flag(shared)
 _NAME = flags.DEFINE_string(
-    "name", None, "Name to ship under, DATASET/NETWORK, as market1501/cdnet_x0_5."
+    "name", None, "Name to ship under, DATASET/NETWORK, as market1501/cdnet_x0_25."
 )
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir",

@@ -27,7 +27,7 @@ from cdnet_tf.retrieval import baselines, ranking
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+    "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_25.",
 )
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Folder that tools/export_tflite.py has filled."

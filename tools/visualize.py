@@ -20,7 +20,7 @@ from cdnet_tf.retrieval import pictures
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A run's model.keras, or shipped weights, such as market1501/cdnet_x0_5.",
+    "A run's model.keras, or shipped weights, such as market1501/cdnet_x0_25.",
     required=True,
 )
 _IMAGES = flags.DEFINE_list(
