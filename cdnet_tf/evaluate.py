@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
         ranked_lists=_RANKED_LISTS.value,
         input_size=size,
         batch_size=shared_flags.BATCH_SIZE.value,
-        record=shared_flags.flag_values(),
+        record=shared_flags.flag_values(__name__),
     )
     print(report.table(found))
     if data.camera_names:

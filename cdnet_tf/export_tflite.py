@@ -162,6 +162,7 @@ def _check_flags() -> None:
 
 def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
     """What every row of the report says of this export."""
+    values = shared_flags.flag_values(__name__)
     return {
         "model": shipped.spelled(model),
         "model_sha256": measurements.sha256(model),
@@ -171,7 +172,7 @@ def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
         "rewrite": _REWRITE.value,
-        "provenance": run_directory.provenance(shared_flags.flag_values(), data),
+        "provenance": run_directory.provenance(values, data),
     }
 
 

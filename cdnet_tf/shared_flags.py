@@ -142,8 +142,6 @@ PRECISION = flags.DEFINE_enum(
     "mixed_bfloat16 is faster than float32 on this processor, and says so.",
 )
 
-# Modules whose flags decide what a run comes to.
-_OF_RUNS = tuple(f"cdnet_tf.{name}" for name in ("shared_flags", "search", "train"))
 # Flags that change where or how fast a run goes, but not what comes out.
 HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir", "wait_minutes")
 
@@ -259,16 +257,21 @@ def _write_pedestrians(data_dir: str) -> None:
         ) from error
 
 
-def flag_values() -> dict[str, Any]:
-    """Flags that decide the result: the shared ones and the running program's.
+def flag_values(program: str) -> dict[str, Any]:
+    """Returns the flags that decide the result: the shared ones and a program's.
 
-    Others may be imported beside it, in a notebook or a test, and decide nothing.
+    Other programs may be imported beside it, in a notebook or a test, and decide
+    nothing.
+
+    Args:
+      program: `__name__` of the program. absl knows `__main__` by its command's name.
     """
+    owners = (__name__, sys.argv[0] if program == "__main__" else program)
     modules = flags.FLAGS.flags_by_module_dict()
     own = [
         flag
         for module, members in modules.items()
         for flag in members
-        if module in _OF_RUNS or module == sys.argv[0]
+        if module in owners
     ]
     return {flag.name: flag.value for flag in own if flag.name not in HARMLESS}

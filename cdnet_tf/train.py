@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
         settings,
         strategy=strategy,
         restarts=shared_flags.RESTARTS.value,
-        record=shared_flags.flag_values(),
+        record=shared_flags.flag_values(__name__),
         launched=shared_flags.LAUNCHED,
     )
     if found and has_classes:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from absl import app, flags
 from absl.testing import flagsaver
 
-from cdnet_tf import run_directory, search, shared_flags
+from cdnet_tf import run_directory, search, shared_flags, train
 from cdnet_tf.data import datasets
 from cdnet_tf.learn import fitting
 from cdnet_tf.nn import genotype, networks, transfer
@@ -264,10 +264,11 @@ def test_bad_flag_may_be_put_right_in_the_same_run_dir(data_dir, tmp_path):
     data = datasets.read("market1501", str(data_dir))
     for top_k in (7, 2):
         _parse(*_arguments(data_dir, tmp_path / "run", top_k=top_k))
-        record = (
-            run_directory.open_run(tmp_path / "run", shared_flags.flag_values(), data)
-            / "run.json"
-        )
+        values = shared_flags.flag_values("cdnet_tf.search")
+        # A flag of a program that is imported beside it.
+        assert "genotype" in shared_flags.flag_values(train.__name__)
+        assert "genotype" not in values
+        record = run_directory.open_run(tmp_path / "run", values, data) / "run.json"
         assert json.loads(record.read_text())["flags"]["top_k"] == str(top_k)
 
 
