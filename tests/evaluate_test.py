@@ -17,9 +17,10 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow.keras import layers
 
-from cdnet_tf.data import datasets, pipeline
+from cdnet_tf.data import datasets
 from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking, report
+from tests import tiny
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _HEIGHT, _WIDTH = 64, 32
@@ -158,7 +159,7 @@ def embeddings(network, data):
     """(query, gallery) embeddings, and those of the mirrored images."""
 
     def embed(images, mirrored):
-        batches = pipeline.eval_batches(images.paths, _HEIGHT, _WIDTH)
+        batches = tiny.normalised(images.paths, _HEIGHT, _WIDTH)
         values = np.concatenate(list(batches))
         return network.predict(values[:, :, ::-1] if mirrored else values, verbose=0)
 

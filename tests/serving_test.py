@@ -11,9 +11,10 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from cdnet_tf.data import image_files, pipeline, preprocess
+from cdnet_tf.data import image_files, preprocess
 from cdnet_tf.deploy import embedders, serving
 from cdnet_tf.nn import genotype, networks
+from tests import tiny
 
 _SIZE = (64, 32)
 # The network's own size, twice that, a size that divides nothing, and a smaller one.
@@ -90,7 +91,7 @@ def _unit(rows):
 
 
 def _batch(paths):
-    return np.concatenate(list(pipeline.eval_batches(paths, *_SIZE)))
+    return np.concatenate(list(tiny.normalised(paths, *_SIZE)))
 
 
 def _assert_same_pixels(unit, paths):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from cdnet_tf.data import preprocess
-from cdnet_tf.nn import blocks, necks
+from cdnet_tf.data import image_files, preprocess
+from cdnet_tf.nn import blocks, necks, networks
 
 HEIGHT, WIDTH = 64, 32
 
@@ -32,17 +33,8 @@ def network(shallow: bool = False, seed: int = 0) -> tf.keras.Model:
     fmap3 = blocks.cblock(fmap2, 32, (3, 5), "stage2/block3/cblock1")
     neck = necks.fbl_neck(fmap2, fmap3, None, channels=16)
     tiny = tf.keras.Model(pixels, neck.embedding, name="cdnet")
-    rng = np.random.default_rng(seed)
-    norms = [
-        layer
-        for layer in tiny.layers
-        if isinstance(layer, tf.keras.layers.BatchNormalization)
-    ]
-    for norm in norms:
-        norm.momentum = 0.0  # One batch then decides.
-        norm.gamma.assign(rng.uniform(0.5, 1.5, norm.gamma.shape))
-        norm.beta.assign(rng.normal(0.1, 0.1, norm.beta.shape))
-    tiny(preprocess.normalise(images(32, seed=7)), training=True)
+    pictures = preprocess.normalise(images(32, seed=7))
+    networks.imitate_training(tiny, pictures, seed)
     return tiny
 
 
@@ -51,6 +43,14 @@ def images(count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 8, 4, 3), np.uint8)
     return coarse.repeat(HEIGHT // 8, axis=1).repeat(WIDTH // 4, axis=2)
+
+
+def normalised(
+    paths: Sequence[str], height: int, width: int, batch_size: int = 64
+) -> Iterator[tf.Tensor]:
+    """Yields image files in batches, as a float network takes them."""
+    for batch in image_files.ImageBatches(paths, height, width, batch_size):
+        yield preprocess.normalise(batch)
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cdnet_tf.data import datasets, pipeline
+from cdnet_tf.data import datasets
 from cdnet_tf.deploy import tflite
 from cdnet_tf.nn import genotype, networks
 from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking
+from tests import tiny
 
 _SIZE = (256, 128)
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -96,7 +97,7 @@ def expected(data, network):
     """Query and gallery embeddings as evaluation computes them, not normalised."""
     call = tf.function(lambda images: network(images, training=False))
     return [
-        np.concatenate([call(x) for x in pipeline.eval_batches(part.paths, *_SIZE, 8)])
+        np.concatenate([call(x) for x in tiny.normalised(part.paths, *_SIZE, 8)])
         for part in (data.query, data.gallery)
     ]
 

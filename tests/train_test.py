@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cdnet_tf.data import datasets, pipeline, preprocess
+from cdnet_tf.data import datasets, preprocess
 from cdnet_tf.deploy import embedders, measurements, network_file
 from cdnet_tf.learn import training_log
 from cdnet_tf.nn import counting, genotype
 from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking
+from tests import tiny
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _SIZE = {"height": 64, "width": 32, "width_multiplier": 0.05, "batch_size": 8}
@@ -119,7 +120,7 @@ def outputs(folder):
 
 
 def _embed(network, images):
-    return network.predict(pipeline.eval_batches(images.paths, 64, 32), verbose=0)
+    return network.predict(tiny.normalised(images.paths, 64, 32), verbose=0)
 
 
 def test_model_is_evaluated_as_it_was_saved(outputs, folder):

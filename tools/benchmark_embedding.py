@@ -85,15 +85,9 @@ def _network(paths: list[str]) -> tuple[tf.keras.Model, preprocess.Normalisation
         input_shape=shape,
         width_multiplier=shared_flags.WIDTH_MULTIPLIER.value,
     )
-    rng = np.random.default_rng(0)
-    for layer in network.layers:
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
-            layer.beta.assign(rng.normal(0.1, 0.1, layer.beta.shape))
     first = image_files.ImageBatches(paths, shape[0], shape[1], 16)
     images = next(itertools.islice(first, 1))
-    network(preprocess.normalise(images), training=True)
+    networks.imitate_training(network, preprocess.normalise(images))
     return network, preprocess.IMAGENET
 
 

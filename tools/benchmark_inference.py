@@ -141,19 +141,13 @@ def _converted(network: tf.keras.Model, variant: str, images) -> bytes:
 
 
 def _network(name: str) -> tf.keras.Model:
-    """Statistics of one batch of images, so that no channel's values are absurd."""
+    """A network of the flags' size with random weights."""
     tf.keras.utils.set_random_seed(0)
     shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     network = networks.build_named(
         name, input_shape=shape, width_multiplier=shared_flags.WIDTH_MULTIPLIER.value
     )
-    rng = np.random.default_rng(0)
-    for layer in network.layers:
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
-            layer.beta.assign(rng.normal(0.1, 0.1, layer.beta.shape))
-    network(preprocess.normalise(_images(8, shape)), training=True)
+    networks.imitate_training(network, preprocess.normalise(_images(8, shape)))
     return network
 
 

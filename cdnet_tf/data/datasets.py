@@ -11,7 +11,7 @@ import dataclasses
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -173,6 +173,16 @@ def named(items: Iterable, limit: int = NAMED_AT_MOST) -> str:
     return ", ".join(items[:limit]) + more
 
 
+def check_listed(list_file: str, paths: Sequence[str], remedy: str) -> None:
+    """Raises FileNotFoundError, with `remedy`, where images that a file lists lack."""
+    absent = [path for path in paths if not os.path.isfile(path)]
+    if absent:
+        raise FileNotFoundError(
+            f"{list_file}: {len(absent)} of {len(paths)} listed images are missing. "
+            f"{remedy} Missing: {named(absent)}."
+        )
+
+
 def warn_of_single_cameras(
     train: Images, names: Mapping[int, str] | None = None
 ) -> None:
@@ -242,12 +252,7 @@ def _read_list(
     ]
     if not rows:
         raise ValueError(f"{list_file}: names no image; unpack the data set again.")
-    absent = [path for path, *_ in rows if not os.path.isfile(path)]
-    if absent:
-        raise FileNotFoundError(
-            f"{list_file}: {len(absent)} of {len(rows)} listed images are missing; "
-            f"unpack the data set again. Missing: {named(absent)}."
-        )
+    check_listed(list_file, [row[0] for row in rows], "Unpack the data set again.")
     return rows
 
 

@@ -221,12 +221,8 @@ def _listed(file: str) -> list[_Row]:
             f"{file}: {len(odd)} of {len(rows)} files end in none of "
             f"{', '.join(layouts.IMAGE_ENDINGS)}; convert them: {datasets.named(odd)}."
         )
-    absent = [path for path, *_ in rows if not os.path.isfile(path)]
-    if absent:
-        raise FileNotFoundError(
-            f"{file}: {len(absent)} of {len(rows)} listed images are missing. Paths "
-            f"are counted from {folder}. Missing: {datasets.named(absent)}."
-        )
+    paths = [path for path, *_ in rows]
+    datasets.check_listed(file, paths, f"Paths are counted from {folder}.")
     return rows
 
 

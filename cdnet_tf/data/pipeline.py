@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -152,18 +152,6 @@ def share_of(batches: Batches, share: tuple[int, int]) -> Batches:
     part = slice(worker * size // workers, (worker + 1) * size // workers)
     dataset = batches.dataset.map(lambda *batch: tuple(x[part] for x in batch))
     return dataclasses.replace(batches, dataset=dataset)
-
-
-def eval_batches(
-    paths: Sequence[str], height: int = 256, width: int = 128, batch_size: int = 64
-) -> Iterator[tf.Tensor]:
-    """Yields `image_files.ImageBatches`, normalised to what a float network takes.
-
-    Raises:
-      ValueError: unreadable images, all named.
-    """
-    for images in image_files.ImageBatches(paths, height, width, batch_size):
-        yield preprocess.normalise(images)
 
 
 class _Stream:

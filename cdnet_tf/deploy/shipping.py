@@ -156,10 +156,7 @@ def ship(
         record = {
             "name": name,
             "files": {
-                f"{network}{end}": {
-                    "sha256": measurements.sha256(written[end]),
-                    "bytes": written[end].stat().st_size,
-                }
+                f"{network}{end}": _identified(written[end])
                 for end in (".keras", "_int8.tflite")
             },
             **_description(written[".keras"], evaluation),
@@ -169,6 +166,10 @@ def ship(
         written[".md"].write_text(card, "utf-8")
         written[".json"].write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return record
+
+
+def _identified(path: pathlib.Path) -> dict[str, Any]:
+    return {"sha256": measurements.sha256(path), "bytes": path.stat().st_size}
 
 
 def measured_int8(

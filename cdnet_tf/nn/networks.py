@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow import Tensor
 from tensorflow.keras import layers
@@ -225,6 +226,26 @@ def zero_init_residual(network: tf.keras.Model) -> None:
             block != layer.name and f"{block}_add" in names
         ):
             layer.gamma.assign(tf.zeros_like(layer.gamma))
+
+
+def imitate_training(network: tf.keras.Model, images: Tensor, seed: int = 0) -> None:
+    """Gives batch normalisations values as if trained, so that none is the identity.
+
+    Scales and shifts are drawn, and the statistics are those of some images, so that no
+    channel's values are absurd. Benchmarks and tests need no more of a network.
+
+    Args:
+      network: whose normalisations are changed.
+      images: normalised RGB, (b, h, w, 3).
+      seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    for layer in network.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.0  # One batch then decides.
+            layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+            layer.beta.assign(rng.normal(0.1, 0.1, layer.beta.shape))
+    network(images, training=True)
 
 
 def add_neck(
