@@ -14,22 +14,13 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf import atomic_files, next_steps, recipes, run_directory
-from cdnet_tf.data import datasets, pipeline, preprocess
-from cdnet_tf.deploy import network_file
-from cdnet_tf.learn import (
-    bilevel,
-    callbacks,
-    devices,
-    distributed,
-    fitting,
-    losses,
-    optimizers,
-    schedules,
-    search_log,
-)
+from cdnet_tf.data import datasets, holdout
+from cdnet_tf.learn import bilevel, devices
+from cdnet_tf.learn import single_path as drawing
 from cdnet_tf.nn import counting, genotype, networks
-from cdnet_tf.settings import SearchSettings
-from cdnet_tf.supernet import supernet
+from cdnet_tf.settings import SEARCH_STRATEGIES, SearchSettings
+from cdnet_tf.strategies import single_path, top_k, trained
+from cdnet_tf.strategies.run import Found, Run
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.DEFINE_enum(
@@ -37,6 +28,44 @@ flags.DEFINE_enum(
     SearchSettings.space,
     list(genotype.SPACES),
     "Search space: 6 (cs) or 12 (cds) branches.",
+)
+flags.DEFINE_enum(
+    "search_strategy",
+    SearchSettings.search_strategy,
+    SEARCH_STRATEGIES,
+    "`top_k` is the paper's. `single_path` trains one branch of each block at a time, "
+    "and then evolves networks that are judged with the supernet's weights. `random`, "
+    "`halving` and `regression` train networks one by one. See docs/search.md.",
+)
+flags.DEFINE_integer(
+    "select_identities",
+    SearchSettings.select_identities,
+    "People of the training split on whom networks are compared, and whom no weight "
+    "learns from. Default: a fifth of them, and none for --search_strategy=top_k.",
+    0,
+)
+flags.DEFINE_enum(
+    "draw",
+    SearchSettings.draw,
+    drawing.DRAWS,
+    "How --search_strategy=single_path draws the branches of a step: each evenly, or "
+    "every branch exactly once in as many steps as there are branches.",
+)
+flags.DEFINE_integer(
+    "population", SearchSettings.population, "Networks in a generation.", 2
+)
+flags.DEFINE_integer(
+    "generations",
+    SearchSettings.generations,
+    "Generations of the evolution that follows --search_strategy=single_path.",
+    1,
+)
+flags.DEFINE_integer(
+    "candidates",
+    SearchSettings.candidates,
+    "Networks that --search_strategy=random, halving and regression train, each for "
+    "--epochs.",
+    2,
 )
 flags.DEFINE_string(
     "top_k",
@@ -70,6 +99,12 @@ flags.DEFINE_float(
     SearchSettings.w_lr_end,
     "Learning rate of the weights at the end of the cosine.",
 )
+flags.DEFINE_integer(
+    "w_lr_warmup_epochs",
+    SearchSettings.w_lr_warmup_epochs,
+    "Epochs of a linear ramp of the weights' learning rate, at the start.",
+    0,
+)
 flags.DEFINE_float("w_l2", SearchSettings.w_l2, "L2 of the weights, coupled.", 0.0)
 flags.DEFINE_float(
     "alpha_lr", SearchSettings.alpha_lr, "Learning rate of alpha (Adam)."
@@ -87,12 +122,6 @@ flags.register_validator(
     "must be a number of branches, as in --top_k=2, or `all`",
 )
 shared_flags.register_epochs("alpha_milestones")
-
-_REMEDIES = {
-    "loss": "Most often the weights' rate is too high: lower --w_lr (with "
-    "--precision=mixed_float16 also try float32).",
-    "alpha_loss": "Most often alpha's rate is too high: lower --alpha_lr.",
-}
 
 
 def main(argv: list[str]) -> None:
@@ -163,132 +192,69 @@ def search(
     if (run_dir / "genotype.json").exists():
         print(f"{run_dir} holds a finished search; choose another --run_dir for more.")
         return genotype.load(run_dir)
-    first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
-    batches = pipeline.search_batches(
-        data.train,
-        share=distributed.place(strategy),
-        **settings.batch_options(first_epoch),
+    found = _STRATEGIES[settings.search_strategy](
+        _with_people_to_select_on(data, settings),
+        settings,
+        Run(run_dir, strategy, restarts, launched),
     )
-    with strategy.scope():
-        model = _search_model(batches, settings)
-    with distributed.guarded(strategy, restarts):
-        fitting.fit(
-            model,
-            batches.dataset,
-            run_dir,
-            strategy,
-            epochs=settings.epochs,
-            steps_per_epoch=batches.steps_per_epoch,
-            images_per_step=2 * settings.batch_size,
-            remedies=_REMEDIES,
-            log=_log(model, first_epoch, run_dir, settings),
-            launched=launched,
-        )
-        # Reading moving statistics takes every worker.
-        # With the neck that the supernet has: every weight of it was trained.
-        network = model.net.derive_network(neck="bl")
-    if distributed.place(strategy)[0] > 0:
+    if found is None:
         return None
     provenance = run_directory.begun_with(run_dir, record, data)
-    _write_results(model, network, run_dir, settings, provenance, launched)
+    _write_results(found, run_dir, settings, provenance, launched)
     return genotype.load(run_dir)
 
 
-def _search_model(
-    batches: pipeline.Batches, settings: SearchSettings
-) -> bilevel.BilevelSearch:
-    net = supernet.Supernet(
-        settings.branches,
-        batches.num_classes,
-        settings.input_shape,
-        settings.width_multiplier,
-        settings.dropout,
-        settings.seed,
-    )
-    if settings.zero_init_residual:
-        net.zero_init_residual()
-    epochs, steps = settings.epochs, batches.steps_per_epoch
-    exploration = bilevel.Exploration(
-        settings.exploration,
-        total_steps=epochs * steps,
-        warmup_steps=settings.warmup_epochs * steps,
-        temperature=settings.temperature,
-        seed=settings.seed,
-    )
-    model = bilevel.BilevelSearch(
-        net,
-        settings.chosen,
-        exploration,
-        losses.ReidLoss(settings.margin),
-        settings.alpha_l2,
-    )
-    rates = (
-        schedules.cosine(epochs, settings.w_lr, settings.w_lr_end),
-        schedules.multi_step(settings.alpha_lr, settings.milestones),
-    )
-    w_rate, alpha_rate = (schedules.by_epoch(r, epochs, steps) for r in rates)
-    w_optimizer = optimizers.CoupledSGD(w_rate, settings.momentum, settings.w_l2)
-    alpha_optimizer = optimizers.LateAdam(
-        alpha_rate, beta_1=0.5, start=exploration.first_alpha_step
-    )
-    model.compile(*map(optimizers.for_policy, (w_optimizer, alpha_optimizer)))
-    return model
+_STRATEGIES = {
+    "top_k": top_k.search,
+    "single_path": single_path.search,
+    "random": trained.random_search,
+    "halving": trained.halving,
+    "regression": trained.regression,
+}
 
 
-def _log(model, first_epoch: int, run_dir, settings) -> search_log.SearchLog:
-    return search_log.SearchLog(
-        model,
-        _history(run_dir, model),
-        first_epoch,
-        run_dir / "tensorboard",
-        **settings.network_options,
-    )
+def _with_people_to_select_on(
+    data: datasets.ReidDataset, settings: SearchSettings
+) -> datasets.ReidDataset:
+    """Makes query and gallery of people whom no weight will learn from.
 
-
-def _history(run_dir, search) -> search_log.AlphaHistory:
-    return search_log.AlphaHistory(run_dir / "alpha.csv", search.net.space)
+    Raises:
+      ValueError: the training split cannot spare so many.
+    """
+    people = len(set(data.train.identities.tolist()))
+    count = settings.people_to_select_on(people)
+    if not count:
+        return data
+    try:
+        return holdout.hold_out(data, count, settings.seed)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(error).replace('holdout_identities', 'select_identities')}"
+        ) from error
 
 
 def _write_results(
-    model: bilevel.BilevelSearch,
-    network: tf.keras.Model,
+    found: Found,
     run_dir: pathlib.Path,
     settings: SearchSettings,
     provenance: dict,
     launched: float,
 ) -> None:
-    """Writes what the search leaves; genotype.json last, as the sign of its end.
-
-    Args:
-      model: with its supernet.
-      network: derived from it, with its weights.
-      run_dir: where to.
-      settings: of the search.
-      provenance: for genotype.json.
-      launched: when the search began.
-    """
-    net, counts = model.net, model.counts.numpy()
-    alphas = _history(run_dir, model).read()
-    derived = net.derive()
-    whole = networks.build(derived, **settings.network_options)
-    report = search_log.collapse_report(alphas, counts, net.space)
-    search_log.write_choices(run_dir / "choices.csv", counts, net.space)
-    search_log.plot_alpha(run_dir / "alpha.png", alphas, net.space)
-    atomic_files.write_text(run_dir / "collapse.txt", report)
-    network_file.save(network, run_dir / "derived.keras", preprocess.IMAGENET)
-    text = derived.to_json(
+    """Writes genotype.json, the sign of a search's end, and tells the user."""
+    network = networks.build(found.genotype, **settings.network_options)
+    text = found.genotype.to_json(
         space_searched=settings.space,
-        top_k=model.top_k,
-        branches=[list(branch) for branch in net.space],
-        alpha=net.alpha.numpy().tolist(),
+        search_strategy=settings.search_strategy,
+        branches=[list(branch) for branch in settings.branches],
+        **found.record,
         provenance=provenance,
     )
     atomic_files.write_text(run_dir / "genotype.json", text + "\n")
-    print(f"\n{report}")
+    print(f"\n{found.report}")
     rows = {
-        "found genotype": str(derived),
-        "parameters": f"{counting.parameters(whole):,}",
-        "multiply-accumulates": f"{counting.macs(whole):,}",
+        "found genotype": str(found.genotype),
+        "parameters": f"{counting.parameters(network):,}",
+        "multiply-accumulates": f"{counting.macs(network):,}",
         "minutes": f"{(time.perf_counter() - launched) / 60:.1f}",
         "results": str(run_dir),
     }

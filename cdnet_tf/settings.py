@@ -13,11 +13,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from cdnet_tf.learn import bilevel, devices, distributed, precision, schedules
+from cdnet_tf.learn import (
+    bilevel,
+    devices,
+    distributed,
+    precision,
+    schedules,
+    single_path,
+)
 from cdnet_tf.nn import genotype, networks, transfer
 
 SCHEDULES = ("multi_step", "cosine", "exponential")
 STEMS = ("reid", "cifar")
+SEARCH_STRATEGIES = ("top_k", "single_path", "random", "halving", "regression")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,11 +132,18 @@ class SearchSettings(RunSettings):
 
     Attributes:
       space: `cs`, 6 branches a block, or `cds`, 12.
+      search_strategy: one of `SEARCH_STRATEGIES`; docs/search.md says what they do.
+      select_identities: people of the training split on whom networks are compared, and
+        whom no weight learns from; by default a fifth of them, and none for `top_k`.
       top_k: branches that run in each block, 1 to 6 or 12, or `all`.
       exploration: how a step's branches are chosen, see `bilevel.Exploration`.
       temperature: of `gumbel` at the start; it falls to 0.
       warmup_epochs: of `uniform_warmup`, without steps of alpha.
+      draw: of `single_path`, how a step's branches are drawn, see `single_path.draw`.
+      population, generations: of the evolution that follows `single_path`.
+      candidates: how many networks `random`, `halving` and `regression` train.
       w_lr, w_lr_end: learning rate of the weights, at both ends of a cosine.
+      w_lr_warmup_epochs: epochs of a linear ramp before it.
       w_l2: L2 of the weights, coupled.
       alpha_lr: learning rate of alpha (Adam).
       alpha_milestones: epochs at which it drops to a tenth; by default after a third
@@ -137,12 +152,19 @@ class SearchSettings(RunSettings):
     """
 
     space: str = "cds"
+    search_strategy: str = "top_k"
+    select_identities: int | None = None
     top_k: int | str = 2
     exploration: str = "none"
     temperature: float = 1.0
     warmup_epochs: int = 20
+    draw: str = "fair"
+    population: int = 50
+    generations: int = 20
+    candidates: int = 32
     w_lr: float = 0.025
     w_lr_end: float = 1e-4
+    w_lr_warmup_epochs: int = 0
     w_l2: float = 3e-4
     alpha_lr: float = 3e-4
     alpha_milestones: tuple[int, ...] | None = None
@@ -165,6 +187,12 @@ class SearchSettings(RunSettings):
             return schedules.at_same_shares((80, 160), 240, self.epochs)
         return [int(epoch) for epoch in self.alpha_milestones]
 
+    def people_to_select_on(self, identities: int) -> int:
+        """How many of so many people of the training split networks are compared on."""
+        if self.select_identities is None:
+            return 0 if self.search_strategy == "top_k" else max(2, identities // 5)
+        return self.select_identities
+
     @property
     def network_options(self) -> dict:
         """Arguments of the networks of the space."""
@@ -176,7 +204,10 @@ class SearchSettings(RunSettings):
     def check(self) -> None:
         """Raises ValueError for values that do not fit each other."""
         _check_known("space", self.space, tuple(genotype.SPACES))
+        _check_known("search_strategy", self.search_strategy, SEARCH_STRATEGIES)
+        _check_known("draw", self.draw, single_path.DRAWS)
         _check_known("exploration", self.exploration, bilevel.Exploration.KINDS)
+        self._check_people()
         networks.check_input_shape(self.input_shape, "reid")
         networks.scaled_channels(self.width_multiplier)
         bilevel.check_top_k(self.chosen, self.branches)
@@ -185,6 +216,14 @@ class SearchSettings(RunSettings):
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} leaves alpha none of epochs="
                 f"{self.epochs} to learn in; lower it, or choose another exploration."
+            )
+
+    def _check_people(self) -> None:
+        if self.search_strategy != "top_k" and self.select_identities == 0:
+            raise ValueError(
+                f"search_strategy={self.search_strategy} compares networks on people "
+                "whom no weight has learnt from, and select_identities=0 leaves none; "
+                "leave it out, which takes a fifth of them."
             )
 
 

@@ -35,6 +35,16 @@ def test_triplet(labels, margin):
     assert float(found) == pytest.approx(_batch_hard(labels, features, margin), 1e-4)
 
 
+def test_people_without_a_class_add_nothing_to_the_softmax_loss():
+    logits = tf.constant(np.random.default_rng(0).normal(size=(4, 3)), tf.float32)
+    loss = losses.ReidLoss(label_smoothing=0.1)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        found = loss.softmax(tf.constant([3, 3, 4, 9]), logits)
+    assert float(found) == 0
+    np.testing.assert_array_equal(tape.gradient(found, logits), np.zeros((4, 3)))
+
+
 def test_triplet_by_hand():
     # On a line, identities at 0 and 3 and at 4 and 4.5.
     features = tf.constant([[0.0], [3.0], [4.0], [4.5]])

@@ -72,6 +72,21 @@ def test_search_batches_show_the_labelled_images(images, cache_bytes):
     assert len(seen[0]) == 20 and len(seen[1]) == 10 and not seen[0] & seen[1]
 
 
+def test_people_whom_no_weight_learns_from_are_d_val(images):
+    known = np.isin(images.identities, [3, 8, 21])
+    batches = pipeline.search_batches(
+        images.take(known), images.take(~known), epochs=1, **_SIZE, **_BATCH
+    )
+    assert batches.num_classes == 3
+    shown = set()
+    for (_, labels), (batch, unseen) in batches.dataset.as_numpy_iterator():
+        assert set(labels) <= {0, 1, 2} and set(unseen) == {3, 4}
+        colours = _colours(batch)
+        assert [identity for identity, _ in colours] == [(5, 13)[i - 3] for i in unseen]
+        shown |= set(colours)
+    assert len(shown) > 2  # images, not always the same
+
+
 def test_an_epoch_of_d_train_shows_every_image_once(images):
     batches = pipeline.search_batches(images, epochs=1, **_SIZE, **_BATCH)
     shown = [_colours(train[0]) for train, _ in batches.dataset.as_numpy_iterator()]

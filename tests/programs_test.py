@@ -105,7 +105,7 @@ def test_search_shows_its_progress(whole_run):
     assert lines[0].startswith("First step ended")
     for epoch in (1, 2, 3):
         values = (
-            r"loss \d.*, triplet \d.*, alpha_loss \d.*, accuracy \d.*%, \d+ images/s"
+            r"loss \d.*, triplet \d.*, accuracy \d.*%, alpha_loss \d.*, \d+ images/s"
         )
         assert re.match(rf"Epoch {epoch}/3: {values}", lines[epoch])
     assert " left" in lines[2] and " left" not in lines[3]

@@ -29,6 +29,12 @@ def test_training_refuses(values, message):
         ({"space": "x"}, "space=x is unknown; use one of cs, cds"),
         ({"exploration": "x"}, "exploration=x is unknown; use one of none, gumbel"),
         ({"space": "cs", "top_k": 7}, "top_k=7 is out of range"),
+        ({"search_strategy": "x"}, "search_strategy=x is unknown; use one of top_k"),
+        ({"draw": "x"}, "draw=x is unknown; use one of fair, uniform"),
+        (
+            {"search_strategy": "random", "select_identities": 0},
+            "search_strategy=random compares networks .* select_identities=0 leaves",
+        ),
     ],
 )
 def test_search_refuses(values, message):
@@ -41,6 +47,15 @@ def test_defaults_fit_each_other():
     settings.SearchSettings().check()
     assert settings.TrainSettings(epochs=350).drops == [150, 225, 300]
     assert settings.SearchSettings().milestones == [80, 160]
+
+
+def test_a_fifth_of_the_people_are_selected_on_where_the_strategy_needs_them():
+    for strategy, expected in (("top_k", 0), ("single_path", 150), ("halving", 150)):
+        values = settings.SearchSettings(search_strategy=strategy)
+        assert values.people_to_select_on(751) == expected
+    assert settings.SearchSettings(select_identities=7).people_to_select_on(751) == 7
+    few = settings.SearchSettings(search_strategy="random")
+    assert few.people_to_select_on(6) == 2
 
 
 def test_all_is_every_branch_of_the_space():

@@ -19,7 +19,7 @@ import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import recipes, shared_flags, train
+from cdnet_tf import recipes, shared_flags, train, training_run
 from cdnet_tf.data import pipeline
 from cdnet_tf.learn import devices, training
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     devices.begin(settings.seed, "float32")
     data = shared_flags.read_data()
     batches = pipeline.train_batches(data.train, **settings.batch_options())
-    model = train.build_model(batches, settings)
+    model = training_run.build_model(batches, settings)
     step = tf.function(model.train_step, autograph=False)
     images = iter(batches.dataset)
     with devices.unrewritten():

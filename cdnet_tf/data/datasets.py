@@ -47,6 +47,14 @@ class Images:
         paths = tuple(self.paths[i] for i in numbers)
         return Images(paths, self.identities[numbers], self.cameras[numbers])
 
+    def joined(self, others: Images) -> Images:
+        """Returns these images and then the others."""
+        return Images(
+            self.paths + others.paths,
+            np.concatenate([self.identities, others.identities]),
+            np.concatenate([self.cameras, others.cameras]),
+        )
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReidDataset:

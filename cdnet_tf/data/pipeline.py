@@ -35,6 +35,7 @@ class Batches:
 
 def search_batches(
     images: datasets.Images,
+    unseen: datasets.Images | None = None,
     *,
     identities_per_batch: int,
     images_per_id: int,
@@ -59,6 +60,8 @@ def search_batches(
 
     Args:
       images: the train split; `sampling.search_split` divides it.
+      unseen: images of other people, which are D_val instead; the train split is then
+        D_train, whole. Their labels are C and more.
       identities_per_batch: P.
       images_per_id: K, also the number of images an identity gives to D_val.
       seed: of the run, non-negative.
@@ -79,7 +82,13 @@ def search_batches(
       ValueError: unreadable images, fewer than P identities, or P / n is not whole.
     """
     labels, raw = datasets.to_labels(images.identities)
-    parts = sampling.search_split(labels, images_per_id, seed)
+    if unseen is None:
+        parts = sampling.search_split(labels, images_per_id, seed)
+    else:
+        parts = np.split(np.arange(len(images) + len(unseen)), [len(images)])
+        others, _ = datasets.to_labels(unseen.identities)
+        labels = np.concatenate([labels, len(raw) + others])
+        images = images.joined(unseen)
     streams = [
         _Stream(part, labels, identities_per_batch, images_per_id, seed, number, share)
         for number, part in enumerate(parts)

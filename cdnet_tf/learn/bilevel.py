@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from tensorflow import Tensor
 
-from cdnet_tf.learn import losses
+from cdnet_tf.learn import losses, supernet_training
 from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import supernet
 
@@ -72,10 +72,11 @@ def check_top_k(top_k: int, space: Sequence[genotype.Branch]) -> None:
         )
 
 
-class BilevelSearch(tf.keras.Model):
+class BilevelSearch(supernet_training.SupernetTraining):
     """Top-k Sample Search as a Keras model: `compile`, then `fit`.
 
-    Batches are ((w images, w labels), (alpha images, alpha labels)).
+    Batches are ((w images, w labels), (alpha images, alpha labels)). From people whom
+    the classifier has no class for, alpha learns by the triplet loss alone.
 
     Args:
       net: the supernet.
@@ -85,7 +86,6 @@ class BilevelSearch(tf.keras.Model):
       alpha_l2: coupled L2 of alpha.
 
     Attributes:
-      counts: how often each branch ran, (6, n) int64.
       gradient_norms: of alpha, a mean over the epoch for each block. Where k = 1 and a
         block feeds a convolution and BN, which cancel its scale, the norm is 0 and
         selection drifts by weight decay alone; with k = 2 the two gradients are equal
@@ -103,32 +103,16 @@ class BilevelSearch(tf.keras.Model):
         loss: losses.ReidLoss | None = None,
         alpha_l2: float = 1e-3,
     ) -> None:
-        super().__init__(name="search")
+        super().__init__(net, loss, "search")
         check_top_k(top_k, net.space)
-        self.net = net
         self.top_k = top_k
         self.exploration = exploration or Exploration()
-        self.loss_function = loss or losses.ReidLoss()
         self.alpha_l2 = alpha_l2
-        self.counts = self.add_weight(
-            "counts",
-            net.alpha.shape,
-            tf.int64,
-            initializer="zeros",
-            trainable=False,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
-        self.means = {
-            name: tf.keras.metrics.Mean(name)
-            for name in ("loss", "triplet", "alpha_loss", "accuracy")
-        }
+        self.means["alpha_loss"] = tf.keras.metrics.Mean("alpha_loss")
         self.gradient_norms = [
             tf.keras.metrics.Mean(f"alpha_gradient_{i + 1}")
             for i in range(len(net.blocks))
         ]
-        # A mean is over all replicas already; Keras would add up the workers' reports.
-        self.distribute_reduction_method = "first"
-        self.built = True
 
     def compile(self, w_optimizer, alpha_optimizer) -> None:
         """Sets the optimizers of the weights and of alpha (legacy Keras ones).
@@ -142,25 +126,19 @@ class BilevelSearch(tf.keras.Model):
             (w_optimizer, self.net.trainable_variables),
             (alpha_optimizer, [self.net.alpha]),
         ):
-            inner = getattr(optimizer, "inner_optimizer", optimizer)
-            inner._create_all_weights(variables)
+            supernet_training.create_slots(optimizer, variables)
 
     @property
     def metrics(self) -> list:
         return [*self.means.values(), *self.gradient_norms]
-
-    def call(self, images: Tensor, training: bool = False) -> dict[str, Tensor]:
-        return self.net(images, training=training)
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data) -> dict[str, Tensor]:
         """One step of Algorithm 1: choose, update w, update alpha."""
         train_batch, val_batch = data
         chosen = self.choose()
-        self.counts.assign_add(
-            tf.reduce_sum(tf.one_hot(chosen, len(self.net.space), dtype=tf.int64), 1)
-        )
-        self._update_weights(train_batch, chosen)
+        self.count(chosen)
+        self.update_weights(train_batch, chosen)
         self._update_alpha(val_batch, chosen)
         return {name: mean.result() for name, mean in self.means.items()}
 
@@ -172,23 +150,6 @@ class BilevelSearch(tf.keras.Model):
 
     def _step(self) -> Tensor:
         return tf.identity(self.alpha_optimizer.iterations)
-
-    def _update_weights(self, batch, chosen: Tensor) -> None:
-        images, labels = batch
-        variables = self.net.trainable_variables
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(variables)
-            outputs = self.net(images, chosen, training=True)
-            triplet, softmax = self.loss_function(labels, outputs)
-            scaled = self._scaled(triplet + softmax, self.optimizer)
-        gradients = self._unscaled(tape.gradient(scaled, variables), self.optimizer)
-        self.optimizer.apply_gradients(
-            zip(_summed(gradients), variables), experimental_aggregate_gradients=False
-        )
-        self.means["loss"].update_state(triplet + softmax)
-        self.means["triplet"].update_state(triplet)
-        hit = tf.argmax(outputs["logits"][0], 1, tf.int32) == labels
-        self.means["accuracy"].update_state(tf.cast(hit, tf.float32))
 
     def _update_alpha(self, batch, chosen: Tensor) -> None:
         images, labels = batch
@@ -227,43 +188,9 @@ class BilevelSearch(tf.keras.Model):
             probabilities = tf.nn.softmax(alpha)
             outputs = self.net(images, chosen, True, probabilities)
             loss = tf.add_n(self.loss_function(labels, outputs))
-            scaled = self._scaled(loss, self.alpha_optimizer)
-        (gradient,) = self._unscaled(
+            scaled = self.scaled(loss, self.alpha_optimizer)
+        (gradient,) = self.unscaled(
             [tape.gradient(scaled, alpha)], self.alpha_optimizer
         )
-        penalty = self.alpha_l2 * alpha / self._replicas()
+        penalty = self.alpha_l2 * alpha / self.replicas()
         return loss, gradient + penalty
-
-    def _replicas(self) -> int:
-        return tf.distribute.get_strategy().num_replicas_in_sync
-
-    def _scaled(self, loss: Tensor, optimizer) -> Tensor:
-        # Gradients are summed over replicas, so each gives its share of the mean.
-        loss = loss / self._replicas()
-        scale = getattr(optimizer, "get_scaled_loss", None)
-        return scale(loss) if scale else loss
-
-    def _unscaled(self, gradients, optimizer):
-        unscale = getattr(optimizer, "get_unscaled_gradients", None)
-        return unscale(gradients) if unscale else gradients
-
-
-def _summed(gradients: list) -> list:
-    """Sums over the replicas, of which all have run the same branches.
-
-    So their rows are the same, and only the values are sent, all in one: as many bytes
-    as one replica has. TensorFlow's own sum of sparse gradients brings every replica's
-    rows to every other.
-    """
-    replicas = tf.distribute.get_replica_context()
-    if replicas.num_replicas_in_sync == 1:
-        return gradients
-    sparse = [isinstance(gradient, tf.IndexedSlices) for gradient in gradients]
-    values = [g.values if is_sparse else g for g, is_sparse in zip(gradients, sparse)]
-    values = replicas.all_reduce(tf.distribute.ReduceOp.SUM, values)
-    return [
-        tf.IndexedSlices(value, gradient.indices, gradient.dense_shape)
-        if is_sparse
-        else value
-        for value, gradient, is_sparse in zip(values, gradients, sparse)
-    ]

@@ -180,6 +180,20 @@ def agree(strategy: tf.distribute.Strategy, facts: dict[str, Any]) -> None:
                 )
 
 
+def from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
+    """What the chief has given, on every worker; all of them must call it.
+
+    Args:
+      strategy: of `connect`.
+      value: JSON; what workers give that are not the chief does not matter.
+    """
+    worker, workers = place(strategy)
+    if workers == 1:
+        return value
+    lines = _gather(strategy, json.dumps([worker, value]))
+    return next(theirs for number, theirs in map(json.loads, lines) if not number)
+
+
 def _gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
     """The lines that all replicas have sent, in their order."""
     # As numbers of a type that any device can send.

@@ -20,8 +20,8 @@ def fit(
     steps_per_epoch: int,
     images_per_step: int,
     remedies: dict[str, str],
-    log: tf.keras.callbacks.Callback,
     launched: float,
+    log: tf.keras.callbacks.Callback | None = None,
 ) -> None:
     """Trains to the last epoch, from the last checkpoint on, and keeps one an epoch.
 
@@ -34,8 +34,8 @@ def fit(
       steps_per_epoch: the same in every epoch.
       images_per_step: of all replicas.
       remedies: what to do if one of these losses is not finite.
-      log: what the caller writes of each epoch.
       launched: `time.perf_counter()` when the run was started.
+      log: what the caller writes of each epoch.
 
     Raises:
       OSError: the disk has no room for the checkpoints.
@@ -67,7 +67,7 @@ def fit(
             callbacks=[
                 callbacks.StopOnNaN(remedies),
                 callbacks.Throughput(images_per_step, launched),
-                log,
+                *([log] if log else []),
                 summaries,
                 checkpoint,
                 progress.EpochLine(),

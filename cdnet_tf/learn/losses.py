@@ -54,11 +54,15 @@ class ReidLoss:
         """Mean cross-entropy.
 
         Args:
-          labels: (b,) int32, 0..C-1.
+          labels: (b,) int32. Of C classes 0..C-1; whoever has another label adds
+            nothing.
           logits: (b, C).
         """
         targets = tf.one_hot(labels, logits.shape[-1])
-        return tf.reduce_mean(self._softmax(targets, tf.cast(logits, tf.float32)))
+        losses = self._softmax(targets, tf.cast(logits, tf.float32))
+        # TensorFlow's gradient takes it that the targets of an image sum up to 1.
+        known = tf.cast(labels < logits.shape[-1], losses.dtype)
+        return tf.reduce_mean(losses * known)
 
     def __call__(
         self, labels: Tensor, outputs: Mapping[str, Sequence[Tensor]]

@@ -331,8 +331,8 @@ class CBlockFunctions:
 @functools.cache
 def cblock_functions(shortcut: bool, dtype: str) -> CBlockFunctions:
     """The functions for one dtype of features, traced once in a process."""
-    return CBlockFunctions(shortcut, tf.as_dtype(dtype))
-
-
-# TensorFlow's functions do not outlive its modules quietly.
-atexit.register(cblock_functions.cache_clear)
+    functions = CBlockFunctions(shortcut, tf.as_dtype(dtype))
+    # TensorFlow's functions do not outlive its modules quietly, and its registry of
+    # gradients never lets go of these.
+    atexit.register(vars(functions).clear)
+    return functions

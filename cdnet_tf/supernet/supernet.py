@@ -110,12 +110,26 @@ class Supernet(tf.keras.Model):
         """
         chosen = self.top_k(1) if chosen is None else chosen
         x = self.stem(images, training=training)
+        x = self.body(x, chosen, probabilities, training)
+        return self.neck(x, training=training)
+
+    def body(
+        self,
+        x: Tensor,
+        chosen: Tensor,
+        probabilities: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Runs what stands between stem and neck: (b, h/4, w/4, c) -> (b, h/16, ...).
+
+        Args as of `call`.
+        """
         for i, block in enumerate(self.blocks):
             p = None if probabilities is None else probabilities[i]
             x = block(x, chosen[i], p, training=training)
             if i in (1, 3):
                 x = self.downsamples[i // 2](x, training=training)
-        return self.neck(x, training=training)
+        return x
 
     def count_weights(self) -> int:
         """Trainable weights of all branches, alpha and heads not counted."""
@@ -127,18 +141,21 @@ class Supernet(tf.keras.Model):
         best = np.argmax(self.alpha.numpy(), axis=1)
         return genotype.Genotype(tuple(self.space[j] for j in best))
 
-    def derive_network(self, **options: Any) -> tf.keras.Model:
-        """The derived network with the supernet's weights.
+    def derive_network(
+        self, derived: genotype.Genotype | None = None, **options: Any
+    ) -> tf.keras.Model:
+        """A network of the space with the supernet's weights.
 
         Args:
+          derived: which one; by default the branches with the largest alpha.
           **options: passed to `networks.build`, e.g. `neck="bl"`. What the supernet
             does not have (the FNeck) keeps its initial weights.
 
         Returns:
-          A functional model whose global embedding equals the supernet's own with its
-          best branches at inference.
+          A functional model whose global embedding equals the supernet's own with
+          these branches at inference.
         """
-        derived = self.derive()
+        derived = derived or self.derive()
         shape, multiplier = self.shape, self.width_multiplier
         network = networks.build(derived, shape, multiplier, **options)
         carried = {}

@@ -1,0 +1,158 @@
+"""A supernet trained path by path, whose networks are then judged by retrieval.
+
+Nothing is learnt about which branch is better while the weights learn. Afterwards
+networks of the space run with the supernet's weights, on people whom the weights have
+not seen, and evolution looks for the one whose ranking is best.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cdnet_tf.data import datasets, image_files, pipeline, preprocess
+from cdnet_tf.deploy import network_file
+from cdnet_tf.learn import (
+    callbacks,
+    distributed,
+    fitting,
+    losses,
+    search_log,
+    single_path,
+)
+from cdnet_tf.retrieval import ranking
+from cdnet_tf.settings import SearchSettings
+from cdnet_tf.strategies import candidates, evolution, weight_sharing
+from cdnet_tf.strategies.run import Found, Run
+from cdnet_tf.supernet import costs, inherited, supernet
+
+_CALIBRATED_ON = 640  # images, as search_evidence's sources: 500 to 2,000
+_BATCH = 64
+_SHOWN = 5
+
+
+def search(
+    data: datasets.ReidDataset, settings: SearchSettings, run: Run
+) -> Found | None:
+    """Trains the supernet, then evolves networks of it.
+
+    Args:
+      data: whose training split the weights learn from, and whose query and gallery
+        networks are judged on.
+      settings: of the search.
+      run: where and how it runs.
+
+    Returns:
+      None on a worker that is not the chief.
+    """
+    net = train_supernet(data, settings, run)
+    if net is None:
+        return None
+    judge = Judge(net, data, settings)
+    table = candidates.Candidates(
+        run.directory / "candidates.csv",
+        settings.branches,
+        costs.CostModel(settings.branches, **settings.network_options),
+    )
+    evolution.evolve(
+        lambda choice: [-table.judge(choice, judge).mean_ap],
+        blocks=len(net.blocks),
+        branches=len(settings.branches),
+        population=settings.population,
+        generations=settings.generations,
+        seed=settings.seed,
+    )
+    best = table.best(_SHOWN)
+    judge([settings.branches.index(branch) for branch in best[0].genotype.layers])
+    # Its statistics are now those of the best network.
+    network = net.derive_network(best[0].genotype, neck="bl")
+    network_file.save(network, run.directory / "derived.keras", preprocess.IMAGENET)
+    return Found(
+        best[0].genotype,
+        candidates.report(best, len(table)),
+        {"draw": settings.draw, "mAP": best[0].mean_ap, "candidates": len(table)},
+    )
+
+
+def train_supernet(
+    data: datasets.ReidDataset, settings: SearchSettings, run: Run
+) -> supernet.Supernet | None:
+    """Trains a supernet by single paths, or goes on with it.
+
+    Returns:
+      The supernet on one device. None on a worker that is not the chief.
+    """
+    first_epoch = callbacks.last_epoch(run.directory / "checkpoint")
+    batches = pipeline.train_batches(
+        data.train,
+        share=distributed.place(run.strategy),
+        **settings.batch_options(first_epoch),
+    )
+    with run.strategy.scope():
+        model = single_path.SinglePathTraining(
+            weight_sharing.make_supernet(settings, batches.num_classes),
+            settings.draw,
+            losses.ReidLoss(settings.margin),
+            settings.seed,
+        )
+        steps = batches.steps_per_epoch
+        model.compile(weight_sharing.make_optimizer(settings, steps))
+    with distributed.guarded(run.strategy, run.restarts):
+        fitting.fit(
+            model,
+            batches.dataset,
+            run.directory,
+            run.strategy,
+            epochs=settings.epochs,
+            steps_per_epoch=steps,
+            images_per_step=settings.batch_size,
+            remedies={"loss": weight_sharing.REMEDY},
+            launched=run.launched,
+        )
+        net = weight_sharing.on_one_device(model.net, settings, batches.num_classes)
+    if distributed.place(run.strategy)[0] > 0:
+        return None
+    counts = model.counts.numpy()
+    search_log.write_choices(run.directory / "choices.csv", counts, net.space)
+    return net
+
+
+class Judge:
+    """mAP of networks with a supernet's weights, on query and gallery.
+
+    Args:
+      net: the supernet, on one device. Its moving statistics are overwritten.
+      data: whose training split the weights have learnt from.
+      settings: of the search.
+    """
+
+    def __init__(
+        self,
+        net: supernet.Supernet,
+        data: datasets.ReidDataset,
+        settings: SearchSettings,
+    ) -> None:
+        self._query, self._gallery = data.query, data.gallery
+        random = np.random.default_rng(settings.seed)
+        count = min(_CALIBRATED_ON, len(data.train))
+        drawn = random.permutation(len(data.train))[:count]
+        calibration = [data.train.paths[i] for i in drawn]
+        asked = [*data.query.paths, *data.gallery.paths]
+        self._embed = inherited.InheritedEmbedder(
+            net,
+            _normalised(calibration, settings),
+            _normalised(asked, settings),
+            min(_BATCH, count),
+        )
+
+    def __call__(self, choice: candidates.Choice) -> float:
+        """The mAP of a network, 0..1; its branches as indices in the space."""
+        found = self._embed(choice)
+        query, gallery = np.split(found, [len(self._query)])
+        scores = ranking.evaluate(query, self._query, gallery, self._gallery)
+        return float(scores.mean_ap)
+
+
+def _normalised(paths: list[str], settings: SearchSettings) -> np.ndarray:
+    """Images as the network takes them, (n, h, w, 3) float32."""
+    batches = image_files.ImageBatches(paths, settings.height, settings.width)
+    return np.concatenate([preprocess.normalise(batch).numpy() for batch in batches])

@@ -1,0 +1,58 @@
+"""What the strategies share that train a supernet: its making, and its optimizer."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from cdnet_tf.learn import optimizers, schedules
+from cdnet_tf.settings import SearchSettings
+from cdnet_tf.supernet import supernet
+
+# What to try where the loss is not finite.
+REMEDY = (
+    "Most often the weights' rate is too high: lower --w_lr (with "
+    "--precision=mixed_float16 also try float32)."
+)
+
+
+def make_supernet(settings: SearchSettings, num_classes: int) -> supernet.Supernet:
+    """Makes the supernet of a search, with its initial weights."""
+    net = supernet.Supernet(
+        settings.branches,
+        num_classes,
+        settings.input_shape,
+        settings.width_multiplier,
+        settings.dropout,
+        settings.seed,
+    )
+    if settings.zero_init_residual:
+        net.zero_init_residual()
+    return net
+
+
+def make_optimizer(
+    settings: SearchSettings, steps_per_epoch: int
+) -> tf.keras.optimizers.legacy.Optimizer:
+    """Makes the optimizer of the weights: SGD along a cosine, after a ramp if asked."""
+    epochs = settings.epochs
+    rate = schedules.cosine(epochs, settings.w_lr, settings.w_lr_end)
+    rate = schedules.warmed_up(rate, settings.w_lr_warmup_epochs)
+    rates = schedules.by_epoch(rate, epochs, steps_per_epoch)
+    optimizer = optimizers.CoupledSGD(rates, settings.momentum, settings.w_l2)
+    return optimizers.for_policy(optimizer)
+
+
+def on_one_device(
+    net: supernet.Supernet, settings: SearchSettings, num_classes: int
+) -> supernet.Supernet:
+    """A copy of a supernet that may be spread over devices; every worker must call it.
+
+    Args:
+      net: whose weights it takes.
+      settings: that it was made with.
+      num_classes: that it was made with.
+    """
+    copy = make_supernet(settings, num_classes)
+    for own, theirs in zip(copy.weights, net.weights):
+        own.assign(theirs.numpy())
+    return copy

@@ -1,0 +1,58 @@
+"""The regression on kernels and repeats, on scores that are such a sum."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from cdnet_tf.nn import genotype
+from cdnet_tf.strategies import ridge
+
+_RANDOM = np.random.default_rng(0)
+
+
+def _networks(count, seed=0):
+    draws = np.random.default_rng(seed).integers(12, size=(count, 6))
+    return [genotype.Genotype(tuple(genotype.CDS[i] for i in row)) for row in draws]
+
+
+@pytest.fixture(scope="module")
+def score():
+    """An additive score of a network."""
+    levels = [{}, {}, {}]
+    for table, column in zip(levels, zip(*genotype.CDS)):
+        for block, value in itertools.product(range(6), sorted(set(column))):
+            table[block, value] = _RANDOM.normal()
+
+    def of(network):
+        return sum(
+            table[block, value]
+            for block, branch in enumerate(network.layers)
+            for table, value in zip(levels, branch)
+        )
+
+    return of
+
+
+def test_features_are_one_hots():
+    (row,) = ridge.features([genotype.Genotype(((3, 5, 1),) * 6)])
+    assert row.shape == (6 * 8,)
+    assert row.sum() == 6 * 3
+
+
+def test_an_additive_score_is_found(score):
+    seen, unseen = _networks(200), _networks(50, seed=1)
+    fitted = ridge.Ridge(seen, [score(network) for network in seen])
+    expected = [score(network) for network in unseen]
+    np.testing.assert_allclose(fitted.predict(unseen), expected, atol=0.1)
+
+
+def test_the_best_of_the_space_is_the_best_of_each_block(score):
+    seen = _networks(200)
+    fitted = ridge.Ridge(seen, [score(network) for network in seen])
+    best = fitted.best(genotype.CDS)
+    for block in range(6):
+        for branch in genotype.CDS:
+            layers = list(best.layers)
+            layers[block] = branch
+            assert score(genotype.Genotype(tuple(layers))) <= score(best) + 1e-6
