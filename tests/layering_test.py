@@ -32,9 +32,9 @@ _PACKAGES = {
 # Installed by hand where it is wanted; absent from the lock and so from BUILD.
 _UNLOCKED = {"torch"}
 
-_NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY = _LIBRARIES = tuple(
-    f"cdnet_tf/{folder}/*.py"
-    for folder in "nn supernet pedestrians data learn retrieval deploy".split()
+_NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _LIBRARIES = (
+    *(f"cdnet_tf/{folder}/*.py" for folder in "nn supernet pedestrians data".split()),
+    *(f"cdnet_tf/{folder}/*.py" for folder in "learn retrieval deploy bench".split()),
 )
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
@@ -43,6 +43,7 @@ _EVERYWHERE = ("cdnet_tf/atomic_files.py", "cdnet_tf/shipped.py")
 _SHARED = (
     *("cdnet_tf/commands.py", "cdnet_tf/next_steps.py", "cdnet_tf/recipes.py"),
     *("cdnet_tf/run_directory.py", "cdnet_tf/settings.py", "cdnet_tf/shared_flags.py"),
+    "cdnet_tf/trainings.py",
 )
 _PROGRAM = (
     (*_LIBRARIES, *_SHARED),
@@ -95,6 +96,7 @@ _LAYERS = (
         "h5py numpy tensorflow",
     ),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
+    (_BENCH, (_BENCH, "cdnet_tf/nn/genotype.py"), "numpy scipy"),
     ("cdnet_tf/*.py", *_PROGRAM),
     (
         "tools/export_tflite.py",
@@ -110,6 +112,11 @@ _LAYERS = (
         "tools/gradient_scales.py",
         (*_LIBRARIES, *_SHARED, "cdnet_tf/train.py"),
         "absl_py tensorflow",
+    ),
+    (
+        "tools/train_for_bench.py",
+        (*_LIBRARIES, *_SHARED, "cdnet_tf/evaluate.py", "cdnet_tf/train.py"),
+        "absl_py",
     ),
     ("tools/*.py", *_PROGRAM),
     (

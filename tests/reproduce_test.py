@@ -5,6 +5,7 @@ import json
 import pytest
 from absl import app
 
+from cdnet_tf import trainings
 from tools import reproduce
 
 _LINE = {
@@ -48,7 +49,7 @@ def _main(tmp_path, names, jobs=None):
 def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(reproduce, "_run", _fake_training(calls))
-    reproduce.append(tmp_path / "results.csv", _LINE)
+    trainings.append(tmp_path / "results.csv", list(_LINE), _LINE)
     printed = _main(tmp_path, ["cdnet_20", "smallest_20"], jobs=1).splitlines()
     (call,) = calls
     assert call[:2] == ("train", "smallest_20_0")
@@ -60,7 +61,7 @@ def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
         "--epochs=20",
         "--seed=0",
     ]
-    lines = reproduce.read(tmp_path / "results.csv")
+    lines = trainings.read(tmp_path / "results.csv")
     assert [line["row"] for line in lines] == ["cdnet_20", "smallest_20"]
     # 600 images at 10 and at 20 images/s: 60 + 30 s.
     assert lines[1]["minutes"] == "1.5"
@@ -80,17 +81,3 @@ def test_a_row_is_the_mean_and_range_over_its_seeds():
 def test_unknown_rows_are_refused(tmp_path):
     with pytest.raises(app.UsageError, match=r"Unknown rows \['cdnet'\]; use cdnet_20"):
         _main(tmp_path, ["cdnet"])
-
-
-def test_a_failed_run_names_its_log(tmp_path):
-    with pytest.raises(RuntimeError, match="failed; see the end of .*x_0.log"):
-        reproduce._run("train", ["--no_such_flag=1"], tmp_path / "x_0", None)
-    assert "no_such_flag" in (tmp_path / "x_0.log").read_text()
-
-
-@pytest.mark.parametrize("jobs, shares", [(1, [[0, 1, 2]]), (2, [[0, 2], [1]])])
-def test_trainings_share_the_cores(monkeypatch, jobs, shares):
-    monkeypatch.setattr(reproduce, "_cores", lambda: {0, 1, 2})
-    places = reproduce._places(jobs)
-    found = [sorted(places.get()) for _ in range(places.qsize())]
-    assert found == shares

@@ -12,23 +12,16 @@ genotype first.
 
 from __future__ import annotations
 
-import concurrent.futures
-import csv
-import json
-import os
 import pathlib
-import queue
 import shlex
 import statistics
-import subprocess
 import sys
-import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from absl import app, flags
 
-from cdnet_tf import atomic_files
+from cdnet_tf import trainings
 
 # The smallest network of the search space CDS.
 _SMALLEST = " ".join(["(3,5,1)"] * 6)
@@ -194,7 +187,7 @@ def reproduce(
     runs = [(n, seed) for n in names for seed in range(seeds or table.rows[n].seeds)]
     shared = table._replace(recipe=[*table.recipe, *data])
     _train_all(shared, runs, output_dir, results, jobs)
-    return as_markdown(read(results), names)
+    return as_markdown(trainings.read(results), names)
 
 
 def _train_all(
@@ -205,95 +198,40 @@ def _train_all(
     jobs: int | None,
 ) -> None:
     """Trains all runs whose line is missing, `--jobs` at a time."""
-    done = {(line["row"], int(line["seed"])) for line in read(results)}
-    places = _places(jobs)
-    lock = threading.Lock()
+    done = {(line["row"], int(line["seed"])) for line in trainings.read(results)}
 
-    def train(name: str, seed: int) -> None:
-        cores = places.get()
-        try:
-            row = [
-                each.format(output_dir=output_dir) for each in table.rows[name].flags
-            ]
-            options = [*table.recipe, *row, f"--seed={seed}"]
-            run_dir = output_dir / f"{name}_{seed}"
-            _run("train", options, run_dir, cores)
-            with lock:
-                append(results, _result(name, seed, row, run_dir))
-        finally:
-            places.put(cores)
+    def train(run: tuple[str, int], cores) -> None:
+        name, seed = run
+        row = [each.format(output_dir=output_dir) for each in table.rows[name].flags]
+        options = [*table.recipe, *row, f"--seed={seed}"]
+        run_dir = output_dir / f"{name}_{seed}"
+        _run("train", options, run_dir, cores)
+        trainings.append(results, _COLUMNS, _result(name, seed, row, run_dir))
 
-    missing = [run for run in runs if run not in done]
-    with concurrent.futures.ThreadPoolExecutor(places.qsize()) as pool:
-        list(pool.map(lambda run: train(*run), missing))
-
-
-def _places(jobs: int | None) -> queue.SimpleQueue:
-    """The cores of each of the trainings that go on side by side."""
-    cores = sorted(_cores())
-    jobs = min(jobs or len(cores), len(cores)) if cores else jobs or 1
-    places: queue.SimpleQueue = queue.SimpleQueue()
-    for i in range(jobs):
-        places.put(set(cores[i::jobs]))
-    return places
-
-
-def _cores() -> set[int]:
-    # macOS and Windows cannot keep a process to some cores.
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    trainings.side_by_side(train, [run for run in runs if run not in done], jobs)
 
 
 def _run(program: str, options: list[str], run_dir: pathlib.Path, cores) -> None:
     """Runs a program of ours in a process of its own; its output goes to a file."""
     command = [sys.executable, "-m", f"cdnet_tf.{program}", *options]
-    log = run_dir.with_name(f"{run_dir.name}.log")
-    with open(log, "a") as file:
-        status = subprocess.run(
-            [*command, f"--run_dir={run_dir}"],
-            stdout=file,
-            stderr=file,
-            check=False,
-            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
-        ).returncode
-    if status:
-        raise RuntimeError(f"{shlex.join(command)} failed; see the end of {log}.")
-    print(f"{run_dir} is done.", file=sys.stderr, flush=True)
+    trainings.run(command, run_dir, cores)
 
 
 def _result(name: str, seed: int, row: list[str], run_dir: pathlib.Path) -> dict:
     """What the CSV file says of a run that has ended."""
-    record = json.loads((run_dir / "evaluation.json").read_text())
-    with open(run_dir / "history.csv", newline="") as file:
-        rates = [float(epoch["images_per_s"]) for epoch in csv.DictReader(file)]
-    images = record["provenance"]["dataset"]["counts"]["train"]["images"]
+    ended = trainings.Ended.read(run_dir)
+    record = ended.evaluation
     return {
         "row": name,
         "seed": seed,
-        "epochs": len(rates),
+        "epochs": len(ended.epochs),
         "parameters": record["parameters"],
         "macs": record["macs"],
-        "minutes": f"{sum(images / rate for rate in rates) / 60:.1f}",
+        "minutes": f"{ended.minutes:.1f}",
         "rank1": f"{100 * record['scores']['rank1']:.2f}",
         "mAP": f"{100 * record['scores']['mean_ap']:.2f}",
         "flags": shlex.join(row),
     }
-
-
-def read(results: pathlib.Path) -> list[dict[str, str]]:
-    """Returns the lines of a CSV file of results; none where there is no file."""
-    if not results.exists():
-        return []
-    with open(results, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(results: pathlib.Path, line: dict) -> None:
-    """Adds a line to a CSV file of results."""
-    with atomic_files.replacing(results) as partial:
-        with open(partial, "w", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*read(results), line])
 
 
 def as_markdown(lines: list[dict[str, str]], names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -50,16 +51,49 @@ def hold_out(
     rng = np.random.default_rng(seed)
     held = _drawn(able, identities, data, rng)
     _check_families(identities, len(held), len(everyone))
-    query = np.concatenate([_query(train, identity, rng) for identity in held])
-    is_held = np.isin(train.identities, held)
-    is_query = np.isin(np.arange(len(train)), query)
-    return dataclasses.replace(
-        data,
-        train=train.take(~is_held),
-        query=train.take(is_query),
-        gallery=train.take(is_held & ~is_query),
-        absent=(),
+    return _tested_on(data, held, np.setdiff1d(everyone, held), rng)
+
+
+def divide(
+    data: datasets.ReidDataset, train: int, select: int, test: int, seed: int = 0
+) -> tuple[datasets.ReidDataset, datasets.ReidDataset]:
+    """Draws people to train on, to choose a network by, and to judge the choice by.
+
+    No person, and no family of look-alikes, is in two of the three. Select and test
+    people do not depend on how many are trained on. Query and gallery are made as by
+    `hold_out`.
+
+    Args:
+      data: whose training split is divided.
+      train, select, test: people, each at least 2. Where people come in families, whole
+        families are drawn until there are so many.
+      seed: of the draws, non-negative.
+
+    Returns:
+      The select people as query and gallery, and the test people; both with the same
+      training split.
+
+    Raises:
+      ValueError: there are not enough people.
+    """
+    everyone, able = np.unique(data.train.identities), _able(data)
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, np.ndarray] = {}
+    for name, number in (("test", test), ("select", select), ("train", train)):
+        left = np.setdiff1d(everyone if name == "train" else able, _all(drawn))
+        if not 2 <= number <= len(left):
+            raise ValueError(
+                f"{number} {name} people are out of range: of {len(everyone)} training "
+                f"identities, {len(able)} of whom two cameras saw, as they did all "
+                f"their look-alikes, {len(left)} are left; use 2 to {len(left)}, or "
+                f"fewer others ({', '.join(drawn) or 'none are drawn yet'})."
+            )
+        drawn[name] = _drawn(left, number, data, rng)
+    first, second = (
+        _tested_on(data, drawn[name], drawn["train"], rng)
+        for name in ("select", "test")
     )
+    return first, second
 
 
 def whole_people(
@@ -84,6 +118,31 @@ def whole_people(
         for split in (data.query, data.gallery)
     )
     return query, gallery
+
+
+def _all(drawn: Mapping[str, np.ndarray]) -> np.ndarray:
+    """All who were drawn, in one array."""
+    return np.concatenate([np.zeros(0, int), *drawn.values()])
+
+
+def _tested_on(
+    data: datasets.ReidDataset,
+    held: np.ndarray,
+    trained: np.ndarray,
+    rng: np.random.Generator,
+) -> datasets.ReidDataset:
+    """`data` with query and gallery of `held`, and `trained` as its training split."""
+    train = data.train
+    query = np.concatenate([_query(train, identity, rng) for identity in held])
+    is_held = np.isin(train.identities, held)
+    is_query = np.isin(np.arange(len(train)), query)
+    return dataclasses.replace(
+        data,
+        train=train.take(np.isin(train.identities, trained)),
+        query=train.take(is_query),
+        gallery=train.take(is_held & ~is_query),
+        absent=(),
+    )
 
 
 def _families(identities: np.ndarray, data: datasets.ReidDataset) -> np.ndarray:

@@ -74,6 +74,11 @@ class Genotype:
         """The smallest space that holds this genotype: `cs` or `cds`."""
         return "cs" if all(layer in CS for layer in self.layers) else "cds"
 
+    @property
+    def depth(self) -> int:
+        """How many CBlocks stand in a row, 6 to 12: the sum of the repeats."""
+        return sum(layer.repeats for layer in self.layers)
+
     def to_json(self, **extra: Any) -> str:
         """Writes the layers as (k1, k2, r) lists, never as branch indices.
 

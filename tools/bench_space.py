@@ -1,0 +1,181 @@
+r"""Trains networks of the search space alike, a line of a table each.
+
+  python tools/bench_space.py --plan=pilot --epochs=20,60 --data_dir=DIR
+  python tools/bench_space.py --plan=bench --epochs=60 --data_dir=DIR \
+      -- --width_multiplier=0.5       # what follows `--` goes to every training
+
+Each training that ends adds a line to the CSV file of results. A training whose line is
+there is not repeated, and one that was cut short goes on. docs/bench_space.md says what
+the table is for.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shlex
+import shutil
+import sys
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags
+
+from cdnet_tf import trainings
+from cdnet_tf.bench import plans, table
+
+_PROGRAM = pathlib.Path(__file__).with_name("train_for_bench.py")
+_RECIPE = "--flagfile=flags/photographs.cfg"
+_KEY = ("genotype", "seed", "epochs", "people", "flags")
+
+
+def define_flags() -> None:
+    # Not at import, where the names would clash with other programs' in one process.
+    flags.DEFINE_enum(
+        "plan",
+        "pilot",
+        list(plans.PLANS),
+        "What is trained: `pilot`, 12 genotypes with 3 seeds; `bench`, 64 others and "
+        "the published ones, half of them with 2 seeds.",
+    )
+    flags.DEFINE_list(
+        "epochs", ["20"], "Lengths; each is a training of its own, shortest first."
+    )
+    flags.DEFINE_integer("people", 301, "People to train on.", 2)
+    flags.DEFINE_integer("select_people", 150, "People to choose networks by.", 2)
+    flags.DEFINE_integer("test_people", 300, "People to judge the choice by.", 2)
+    flags.DEFINE_integer("split_seed", 0, "Seed of the draw of all people.", 0)
+    flags.DEFINE_string(
+        "data_dir", "data", "Folder of the data set, or the folder above it."
+    )
+    flags.DEFINE_integer(
+        "jobs",
+        None,
+        "Trainings side by side; each keeps to its share of the cores. Default: one "
+        "for each core.",
+        1,
+    )
+    flags.DEFINE_string("output_dir", "runs/bench_space", "Folder of all runs.")
+    flags.DEFINE_string(
+        "results",
+        None,
+        "CSV file of the results. Default: results.csv in --output_dir.",
+    )
+    flags.register_validator(
+        "epochs",
+        lambda epochs: epochs and all(each.isdecimal() for each in epochs),
+        "must be epochs, as in --epochs=20,60",
+    )
+
+
+def main(argv: list[str]) -> None:
+    strays = [each for each in argv[1:] if not each.startswith("--")]
+    if strays:
+        raise app.UsageError(f"Unknown argument {strays[0]!r}; flags begin with --.")
+    values = flags.FLAGS
+    output_dir = pathlib.Path(values.output_dir)
+    results = pathlib.Path(values.results or output_dir / "results.csv")
+    names = ("select_people", "test_people", "split_seed")
+    division = [f"--{name}={values[name].value}" for name in names]
+    train_missing(
+        plans.PLANS[values.plan](map(int, values.epochs)),
+        [_RECIPE, *division, *argv[1:]],
+        values.people,
+        output_dir,
+        results,
+        data_dir=values.data_dir,
+        jobs=values.jobs,
+    )
+    print(f"The table is {results}.")
+
+
+def train_missing(
+    runs: Sequence[plans.Run],
+    options: Sequence[str],
+    people: int,
+    output_dir: pathlib.Path,
+    results: pathlib.Path,
+    *,
+    data_dir: str,
+    jobs: int | None = None,
+) -> None:
+    """Trains those whose line is not in the table yet, in their order.
+
+    Args:
+      runs: of a plan.
+      options: arguments that all trainings share.
+      people: to train on.
+      output_dir: folder of all runs.
+      results: CSV file of the table.
+      data_dir: folder of the data set.
+      jobs: trainings side by side; by default one for each core.
+
+    Raises:
+      trainings.FailedError: a training failed; the others are done first.
+    """
+    flags_text = shlex.join(options)
+    # Other options are other trainings, and must not take these for theirs.
+    folder = output_dir / f"{zlib.crc32(flags_text.encode()):08x}"
+    folder.mkdir(parents=True, exist_ok=True)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    done = {tuple(line[key] for key in _KEY) for line in trainings.read(results)}
+
+    def train(run: plans.Run, cores) -> None:
+        run_dir = folder / _name(run, people)
+        own = [f"--{name}={value}" for name, value in run._asdict().items()]
+        own += [f"--people={people}", f"--data_dir={data_dir}"]
+        _train([*options, *own], run_dir, cores)
+        line = _line(run, people, flags_text, run_dir)
+        trainings.append(results, table.COLUMNS, line)
+        # A network's own file stays, so that it can be looked at again.
+        for name in ("checkpoint", "tensorboard"):
+            shutil.rmtree(run_dir / name, ignore_errors=True)
+
+    missing = [
+        run for run in runs if tuple(map(str, (*run, people, flags_text))) not in done
+    ]
+    print(f"{len(missing)} of {len(runs)} trainings are missing.", flush=True)
+    trainings.side_by_side(train, missing, jobs)
+
+
+def _name(run: plans.Run, people: int) -> str:
+    """Of the run directory, such as 351-372-572-591-572-571_60_301_0."""
+    layers = "-".join("".join(map(str, layer)) for layer in run.genotype.layers)
+    return f"{layers}_{run.epochs}_{people}_{run.seed}"
+
+
+def _train(options: Sequence[str], run_dir: pathlib.Path, cores) -> None:
+    trainings.run([sys.executable, str(_PROGRAM), *options], run_dir, cores)
+
+
+def _line(
+    run: plans.Run, people: int, flags_text: str, run_dir: pathlib.Path
+) -> dict[str, Any]:
+    """What the table says of a training that has ended."""
+    ended = trainings.Ended.read(run_dir)
+    select = ended.evaluation["scores"]
+    test = json.loads((run_dir / "test.json").read_text())
+    return {
+        **run._asdict(),
+        "people": people,
+        "depth": run.genotype.depth,
+        "parameters": ended.evaluation["parameters"],
+        "macs": ended.evaluation["macs"],
+        "minutes": f"{ended.minutes:.1f}",
+        "select_rank1": _percent(select["rank1"]),
+        "select_mAP": _percent(select["mean_ap"]),
+        "test_rank1": _percent(test["rank1"]),
+        "test_mAP": _percent(test["mean_ap"]),
+        "train_accuracy": _percent(float(ended.epochs[-1]["accuracy"])),
+        "flags": flags_text,
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

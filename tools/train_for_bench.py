@@ -1,0 +1,82 @@
+r"""Trains a network on some people, and tests it on two groups of others.
+
+  python tools/train_for_bench.py --flagfile=flags/photographs.cfg --data_dir=DIR \
+      --genotype=cdnet --people=301 --select_people=150 --test_people=300 \
+      --run_dir=runs/cdnet
+
+All three groups are drawn from the training split, which alone is read. Takes the flags
+of `cdnet_tf.train` and leaves what that leaves; evaluation.json has the scores on the
+select people, and test.json those on the test people. tools/bench_space.py trains many
+networks with it.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from cdnet_tf import shared_flags  # isort: skip  (notes when the program was launched)
+from absl import app, flags
+
+from cdnet_tf import atomic_files, evaluate, recipes, train
+from cdnet_tf.data import datasets, holdout
+
+flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
+flags.adopt_module_key_flags(train)
+
+
+def define_flags() -> None:
+    # Not at import, where the names would clash with other programs' in one process.
+    flags.DEFINE_integer("people", None, "People to train on.", 2, required=True)
+    flags.DEFINE_integer(
+        "select_people", None, "People whom evaluation.json is of.", 2, required=True
+    )
+    flags.DEFINE_integer(
+        "test_people", None, "People whom test.json is of.", 2, required=True
+    )
+    flags.DEFINE_integer("split_seed", 0, "Seed of the draw of all people.", 0)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    with shared_flags.refusing():
+        settings = train.read_settings()
+        settings.check()
+        strategy = shared_flags.connect()
+    select, test = _read_people()
+    run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
+    record = shared_flags.flag_values(train.__name__)
+    record |= shared_flags.flag_values(__name__)
+    train.train(
+        select,
+        run_dir,
+        settings,
+        strategy=strategy,
+        record=record,
+        launched=shared_flags.LAUNCHED,
+    )
+    found = evaluate.evaluate(run_dir / "model.keras", test, record=record)
+    text = json.dumps(found["scores"], indent=1)
+    atomic_files.write_text(run_dir / "test.json", text)
+
+
+def _read_people() -> tuple[datasets.ReidDataset, datasets.ReidDataset]:
+    """The data that the flags name, with select and with test people to be tested on.
+
+    Raises:
+      SystemExit: the data set is not where the flags say, or has too few people.
+    """
+    values = flags.FLAGS
+    numbers = values.people, values.select_people, values.test_people
+    data = shared_flags.read_data(["train"])
+    try:
+        return holdout.divide(data, *numbers, seed=values.split_seed)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    define_flags()
+    flags.mark_flag_as_required("run_dir")
+    app.run(main, flags_parser=recipes.parse)
