@@ -41,6 +41,12 @@ def test_space_is_the_smallest_that_holds_it():
     assert genotype.Genotype(tuple(genotype.CDS[1:7])).space == "cds"
 
 
+def test_depth_is_the_sum_of_the_repeats():
+    assert genotype.load("cnet").depth == 6
+    assert genotype.load("cdnet").depth == 1 + 2 + 2 + 1 + 2 + 1
+    assert genotype.Genotype(genotype.CDS[-6:]).depth == 12
+
+
 @pytest.mark.parametrize("as_directory", [False, True])
 def test_json_round_trip(tmp_path, as_directory):
     one = genotype.Genotype(tuple(_ROWS))

@@ -143,6 +143,55 @@ def test_numbers_out_of_range_are_named(data, identities):
         holdout.hold_out(data, identities)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_divided_people_are_in_one_group_alone(data, seed):
+    select, test = holdout.divide(data, 5, 4, 6, seed)
+    groups = [_people(part) for part in (select.train, select.query, test.query)]
+    assert [len(group) for group in groups] == [5, 4, 6]
+    assert len(set().union(*groups)) == 15
+    assert select.train.paths == test.train.paths
+    for split in (select, test):
+        assert _people(split.gallery) == _people(split.query)
+        gallery = _rows(split.gallery)
+        for person, camera in _rows(split.query):
+            assert any(p == person and c != camera for p, c in gallery)
+        # Every image of these people, in query or gallery.
+        held = np.isin(data.train.identities, split.query.identities)
+        paths = sorted(split.query.paths + split.gallery.paths)
+        assert paths == sorted(data.train.take(held).paths)
+
+
+def test_who_is_tested_does_not_depend_on_how_many_are_trained_on(data):
+    first, second = (holdout.divide(data, train, 4, 6)[1] for train in (5, 8))
+    assert _people(first.query) == _people(second.query)
+    other = holdout.divide(data, 5, 4, 6, seed=1)[1]
+    assert _people(first.query) != _people(other.query)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_families_are_divided_whole(seed):
+    data = _in_families(_dataset([(p, c) for p in range(24) for c in (1, 2)]), [4] * 6)
+    select, test = holdout.divide(data, 7, 4, 6, seed)
+    groups = [_people(part) for part in (select.train, select.query, test.query)]
+    families = [[person // 4 for person in group] for group in groups]
+    # 7 and 6 people are drawn as two families of four.
+    assert [len(own) for own in families] == [8, 4, 8]
+    assert len(set().union(*families)) == sum(len(set(own)) for own in families) == 5
+
+
+@pytest.mark.parametrize(
+    "numbers, message",
+    [
+        ((5, 4, 16), "16 test people .* 15 of whom .* 15 are left; use 2 to 15, or"),
+        ((5, 1, 6), "1 select people .* 9 are left; use 2 to 9, or fewer others .test"),
+        ((11, 4, 6), "11 train people .* 10 are left; .* fewer others .test, select"),
+    ],
+)
+def test_too_few_people_to_divide_are_named(data, numbers, message):
+    with pytest.raises(ValueError, match=message):
+        holdout.divide(data, *numbers)
+
+
 def test_a_part_of_the_test_set_holds_whole_people():
     # People 1 to 9, three images each; two of nobody who is asked for.
     query = _images([(person, 1) for person in range(1, 10)])

@@ -147,6 +147,8 @@ def test_wheel_has_recipes_and_genotypes_and_no_tests(wheel):
     assert {f"cdnet_tf/flags/{file.name}" for file in recipes.FOLDER.iterdir()} < names
     published = genotype.PUBLISHED.glob("*.json")
     assert {f"cdnet_tf/nn/genotypes/{file.name}" for file in published} < names
+    tables = (_ROOT / "cdnet_tf/bench").glob("*.csv")
+    assert {f"cdnet_tf/bench/{file.name}" for file in tables} < names
     assert "cdnet_tf/py.typed" in names
     tiny = {f"market1501/tiny{end}" for end in _SHIPPED}
     ours = (file for file in shipped.FOLDER.rglob("*") if file.is_file())

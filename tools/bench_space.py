@@ -3,10 +3,11 @@ r"""Trains networks of the search space alike, a line of a table each.
   python tools/bench_space.py --plan=pilot --epochs=20,60 --data_dir=DIR
   python tools/bench_space.py --plan=bench --epochs=60 --data_dir=DIR \
       -- --width_multiplier=0.5       # what follows `--` goes to every training
+  python tools/bench_space.py --report --results=FILE
 
 Each training that ends adds a line to the CSV file of results. A training whose line is
-there is not repeated, and one that was cut short goes on. docs/bench_space.md says what
-the table is for.
+there is not repeated, and one that was cut short goes on. --report trains nothing, and
+prints what the lines so far say. docs/bench_space.md says what the table is for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from absl import app, flags
 
 from cdnet_tf import trainings
-from cdnet_tf.bench import plans, table
+from cdnet_tf.bench import plans, summary, table
 
 _PROGRAM = pathlib.Path(__file__).with_name("train_for_bench.py")
 _RECIPE = "--flagfile=flags/photographs.cfg"
@@ -62,6 +63,9 @@ def define_flags() -> None:
         None,
         "CSV file of the results. Default: results.csv in --output_dir.",
     )
+    flags.DEFINE_boolean(
+        "report", False, "Train nothing; print how much the results agree."
+    )
     flags.register_validator(
         "epochs",
         lambda epochs: epochs and all(each.isdecimal() for each in epochs),
@@ -76,6 +80,9 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     output_dir = pathlib.Path(values.output_dir)
     results = pathlib.Path(values.results or output_dir / "results.csv")
+    if values.report:
+        print(summary.text(table.load(results)))
+        return
     names = ("select_people", "test_people", "split_seed")
     division = [f"--{name}={values[name].value}" for name in names]
     train_missing(

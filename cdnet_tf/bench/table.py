@@ -9,7 +9,10 @@ import csv
 import os
 import pathlib
 import typing
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from cdnet_tf.nn import genotype
 from cdnet_tf.nn.genotype import Genotype
@@ -54,6 +57,14 @@ class Entry(NamedTuple):
 COLUMNS = Entry._fields
 
 
+class Conditions(NamedTuple):
+    """What trainings must have in common for their scores to be compared."""
+
+    flags: str
+    people: int
+    epochs: int
+
+
 def load(path: str | os.PathLike | None = None) -> list[Entry]:
     """Reads a table.
 
@@ -86,3 +97,48 @@ def _entry(line: dict[str, str], place: str) -> Entry:
         return Entry(**{name: kinds[name](line[name]) for name in COLUMNS})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place} cannot be read: {error}") from error
+
+
+def by_conditions(entries: Iterable[Entry]) -> dict[Conditions, list[Entry]]:
+    """Returns the entries that may be compared, for each of the conditions in order."""
+    groups: dict[Conditions, list[Entry]] = {}
+    for entry in entries:
+        conditions = Conditions(entry.flags, entry.people, entry.epochs)
+        groups.setdefault(conditions, []).append(entry)
+    return dict(sorted(groups.items()))
+
+
+def matrix(
+    entries: Sequence[Entry], column: str = "test_mAP"
+) -> tuple[list[Genotype], np.ndarray]:
+    """Returns the genotypes, and a column of the table with a row for each of them.
+
+    Args:
+      entries: trained under the same conditions.
+      column: of numbers, such as `test_mAP`.
+
+    Returns:
+      g genotypes in the table's order, and (g, s) floats, a column for each seed in
+      ascending order; NaN where a genotype lacks one.
+
+    Raises:
+      ValueError: there are none, or they were trained under several conditions.
+    """
+    if len(found := by_conditions(entries)) != 1:
+        raise ValueError(
+            f"The entries are of {len(found)} conditions {list(found)}, and only those "
+            "of one can be compared; take one value of table.by_conditions(entries)."
+        )
+    genotypes = list(dict.fromkeys(entry.genotype for entry in entries))
+    seeds = sorted({entry.seed for entry in entries})
+    values = np.full((len(genotypes), len(seeds)), np.nan)
+    for entry in entries:
+        place = genotypes.index(entry.genotype), seeds.index(entry.seed)
+        values[place] = getattr(entry, column)
+    return genotypes, values
+
+
+def means(entries: Sequence[Entry], column: str = "test_mAP") -> dict[Genotype, float]:
+    """Returns the mean over its seeds of each genotype; arguments as of `matrix`."""
+    genotypes, values = matrix(entries, column)
+    return dict(zip(genotypes, np.nanmean(values, axis=1).tolist()))

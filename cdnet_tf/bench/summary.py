@@ -1,0 +1,112 @@
+"""What a table of trainings says about the space, as Markdown."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cdnet_tf.bench import agreement, table
+
+# By what the test mAP may be told, and the column that has it.
+_PREDICTORS = {
+    "select mAP": "select_mAP",
+    "depth": "depth",
+    "parameters": "parameters",
+    "MACs": "macs",
+}
+_seed_tau = functools.partial(agreement.estimate, agreement.seed_tau)
+_tau = functools.partial(agreement.estimate, agreement.tau)
+
+
+def text(entries: Sequence[table.Entry]) -> str:
+    """Returns a section for each length (and number of people, and flags).
+
+    How much seeds agree, which is what noise lets any predictor reach; how well the
+    select people stand for the test people; and what depth, size and shorter trainings
+    tell. Each with its 95 % interval, over all genotypes and within one depth.
+    """
+    groups = table.by_conditions(entries)
+    sections = []
+    for conditions, own in groups.items():
+        shorter = {
+            other.epochs: table.means(others)
+            for other, others in groups.items()
+            if other[:2] == conditions[:2] and other.epochs < conditions.epochs
+        }
+        sections.append(_section(conditions, own, shorter))
+    return "\n\n".join(sections)
+
+
+def _section(
+    conditions: table.Conditions,
+    entries: Sequence[table.Entry],
+    shorter: dict[int, dict],
+) -> str:
+    genotypes, test = table.matrix(entries)
+    truth = np.nanmean(test, axis=1)
+    depths = np.array([genotype.depth for genotype in genotypes])
+    row = functools.partial(_row, depths)
+    rows = []
+    for what in ("select", "test"):
+        scores = table.matrix(entries, f"{what}_mAP")[1]
+        rows.append(row(f"ICC of {what} mAP", _icc, scores))
+        rows.append(row(f"tau of seeds, {what} mAP", _seed_tau, scores))
+    for name, known in _predictors(entries, shorter).items():
+        scores = np.array([known.get(genotype, np.nan) for genotype in genotypes])
+        rows.append(row(f"tau of {name} with test mAP", _tau, scores, truth))
+    lines = [
+        f"### {conditions.epochs} epochs, {conditions.people} people",
+        "",
+        f"{len(entries)} trainings of {len(genotypes)} genotypes, `{conditions.flags}`."
+        f" {_spread(test, truth)}",
+        "",
+        "| | all | within one depth |",
+        "|---|---|---|",
+    ]
+    return "\n".join([*lines, *rows])
+
+
+def _predictors(
+    entries: Sequence[table.Entry], shorter: dict[int, dict]
+) -> dict[str, dict]:
+    """What may tell the test mAP: by name, a value of each genotype."""
+    found = {name: table.means(entries, column) for name, column in _PREDICTORS.items()}
+    return found | {
+        f"test mAP after {epochs} epochs": known for epochs, known in shorter.items()
+    }
+
+
+def _spread(test: np.ndarray, truth: np.ndarray) -> str:
+    split = agreement.variances(test)
+    between, noise = (
+        "unknown" if math.isnan(each) else f"{math.sqrt(max(0.0, each)):.2f}"
+        for each in (split.between, split.noise)
+    )
+    return (
+        f"Mean test mAP from {truth.min():.1f} to {truth.max():.1f} %; standard "
+        f"deviation between genotypes {between}, between seeds {noise}."
+    )
+
+
+def _icc(scores: np.ndarray, within: np.ndarray | None) -> agreement.Estimate:
+    return agreement.variances(scores, within).icc
+
+
+def _row(
+    depths: np.ndarray,
+    name: str,
+    statistic: Callable[..., agreement.Estimate],
+    *scores: np.ndarray,
+) -> str:
+    """A row of the table: the statistic of all, and of pairs of the same depth."""
+    cells = (_cell(statistic(*scores, within)) for within in (None, depths))
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _cell(found: agreement.Estimate) -> str:
+    if math.isnan(found.value):
+        return "-"
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
