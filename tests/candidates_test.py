@@ -33,7 +33,7 @@ def test_a_network_is_judged_once_and_by_nobody_after_a_restart(tmp_path):
 def test_the_best_come_first_and_of_equals_the_cheaper(tmp_path):
     table = _table(tmp_path / "candidates.csv")
     for branch, score in enumerate((0.1, 0.3, 0.2, 0.3)):
-        table.judge((branch,) * 6, lambda choice: score)
+        table.judge((branch,) * 6, lambda choice, score=score: score)
     macs = [each.macs for each in table.best(3)]
     assert macs == [60, 180, 120]
     report = candidates.report(table.best(3), len(table))

@@ -21,10 +21,12 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "h5py keras_tuner matplotlib numpy packaging pytest scipy tensorboard "
-    "tensorflow tensorflow_addons tensorflow_model_optimization torch".split()
+    for name in "h5py keras_tuner matplotlib numpy packaging pymoo pytest scipy "
+    "tensorboard tensorflow tensorflow_addons tensorflow_model_optimization "
+    "torch".split()
 } | {
     "PIL": "pillow",
+    "sklearn": "scikit_learn",
     "absl": "absl_py",
     "google": "protobuf",
     "tensorflow_serving": "tensorflow_serving_api",
@@ -32,10 +34,12 @@ _PACKAGES = {
 # Installed by hand where it is wanted; absent from the lock and so from BUILD.
 _UNLOCKED = {"torch"}
 
-_NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _LIBRARIES = (
-    *(f"cdnet_tf/{folder}/*.py" for folder in "nn supernet pedestrians data".split()),
-    *(f"cdnet_tf/{folder}/*.py" for folder in "learn retrieval deploy bench".split()),
+_NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS = tuple(
+    f"cdnet_tf/{folder}/*.py"
+    for folder in "nn supernet pedestrians data learn retrieval deploy bench".split()
 )
+_STRATEGIES = "cdnet_tf/strategies/*.py"
+_LIBRARIES = (*_FIELDS, _STRATEGIES)
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
 # Any file may import it.
@@ -43,7 +47,7 @@ _EVERYWHERE = ("cdnet_tf/atomic_files.py", "cdnet_tf/shipped.py")
 _SHARED = (
     *("cdnet_tf/commands.py", "cdnet_tf/next_steps.py", "cdnet_tf/recipes.py"),
     *("cdnet_tf/run_directory.py", "cdnet_tf/settings.py", "cdnet_tf/shared_flags.py"),
-    "cdnet_tf/trainings.py",
+    *("cdnet_tf/training_run.py", "cdnet_tf/trainings.py"),
 )
 _PROGRAM = (
     (*_LIBRARIES, *_SHARED),
@@ -97,6 +101,10 @@ _LAYERS = (
     ),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     (_BENCH, (_BENCH, "cdnet_tf/nn/genotype.py"), "numpy scipy"),
+    ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
+    ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
+    ("cdnet_tf/strategies/ridge.py", (_NN,), "numpy scikit_learn"),
+    (_STRATEGIES, (*_FIELDS, _STRATEGIES, *_SHARED), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
     (
         "tools/export_tflite.py",

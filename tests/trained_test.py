@@ -54,9 +54,7 @@ def test_random_search_takes_the_best_of_those_drawn(trainings, tmp_path):
     assert json.dumps(found.record) and found.record["candidates"] == 9
 
 
-def test_a_longer_search_begins_with_the_networks_of_a_shorter_one(
-    trainings, tmp_path
-):
+def test_a_longer_search_begins_with_the_networks_of_a_shorter_one(trainings, tmp_path):
     _search(trained.random_search, tmp_path / "short", candidates=4)
     _search(trained.random_search, tmp_path / "long", candidates=9)
     assert trainings[:4] == trainings[4:8]
