@@ -32,12 +32,16 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf import shared_flags
-from cdnet_tf.learn import bilevel, devices, optimizers
+from cdnet_tf.learn import bilevel, devices, optimizers, single_path
 from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import branches, supernet
 
 _SPACES = flags.DEFINE_list("spaces", ["cs", "cds"], "Search spaces.")
-_KS = flags.DEFINE_list("ks", ["1", "2", "3", "4", "all"], "Top-k.")
+_KS = flags.DEFINE_list(
+    "ks",
+    ["path", "1", "2", "3", "4", "all"],
+    "Top-k; `path` is a step of --search_strategy=single_path.",
+)
 _STEPS = flags.DEFINE_integer("steps", 9, "Timed steps of each kind.", 3)
 _REWRITTEN = flags.DEFINE_bool(
     "rewritten",
@@ -83,8 +87,9 @@ def search() -> None:
         for k in _KS.value:
             with _Server({"space": space, "k": k}) as server:
                 _emit(**server.ready, **server.ask("measure"))
-        if {"2", "all"} <= set(_KS.value):
-            _compare({"space": space, "k": "all"}, {"space": space, "k": "2"}, "k")
+        for other in ("all", "path"):
+            if {"2", other} <= set(_KS.value):
+                _compare({"space": space, "k": other}, {"space": space, "k": "2"}, "k")
 
 
 def _compare(first: dict, second: dict, what: str) -> None:
@@ -179,7 +184,8 @@ def _serve(options: dict) -> None:
 
 def _measure(set_alpha, step, k: int | str) -> dict:
     """Steps with the same choices and with fresh ones, alternating; memory."""
-    for seed in range(2 if k == "all" else 24 // int(k)):  # meets every structure
+    ran = {"all": 12, "path": 1}.get(str(k)) or int(k)
+    for seed in range(24 // ran):  # meets every structure
         set_alpha(seed)
         step()
     same, fresh = [], []
@@ -187,7 +193,8 @@ def _measure(set_alpha, step, k: int | str) -> dict:
         set_alpha(seed)
         fresh.append(_milliseconds(step))
         same.append(_milliseconds(step))
-    images = 2 * _step_size()["batch_size"]  # D_train's and D_val's
+    # D_train's and D_val's; a single path has no D_val.
+    images = (1 if k == "path" else 2) * _step_size()["batch_size"]
     step_ms = statistics.median(same)
     result: dict = {
         "step_ms": round(step_ms),
@@ -216,21 +223,25 @@ def _our_step(space: str, k: int | str, precision: str = "float32"):
     members = genotype.SPACES[space]
     size = _step_size()
     net = supernet.Supernet(members, 10, (size["height"], size["width"], 3))
-    model = bilevel.BilevelSearch(net, len(members) if k == "all" else int(k))
-    model.compile(
-        optimizers.for_policy(optimizers.CoupledSGD(0.025, 0.9, 3e-4)),
-        tf.keras.optimizers.legacy.Adam(3e-4, 0.5),
-    )
+    model: tf.keras.Model
+    w_optimizer = optimizers.for_policy(optimizers.CoupledSGD(0.025, 0.9, 3e-4))
+    data = batch = _random_batch()
+    if k == "path":
+        model = single_path.SinglePathTraining(net)
+        model.compile(w_optimizer)
+    else:
+        model = bilevel.BilevelSearch(net, len(members) if k == "all" else int(k))
+        model.compile(w_optimizer, tf.keras.optimizers.legacy.Adam(3e-4, 0.5))
+        data = batch, batch
     train_step = tf.function(model.train_step, autograph=False)
-    batch = _random_batch()
 
     def trace() -> None:
         for shortcut in (True, False):
             branches.cblock_functions(shortcut, net.compute_dtype)
-        train_step.get_concrete_function((batch, batch))
+        train_step.get_concrete_function(data)
 
     def step() -> None:
-        float(train_step((batch, batch))["loss"])
+        float(train_step(data)["loss"])
 
     return lambda seed: net.alpha.assign(_alpha(seed, net.alpha.shape)), step, trace
 

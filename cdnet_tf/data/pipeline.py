@@ -85,7 +85,8 @@ def search_batches(
     if unseen is None:
         parts = sampling.search_split(labels, images_per_id, seed)
     else:
-        parts = np.split(np.arange(len(images) + len(unseen)), [len(images)])
+        everything = np.arange(len(images) + len(unseen))
+        parts = everything[: len(images)], everything[len(images) :]
         others, _ = datasets.to_labels(unseen.identities)
         labels = np.concatenate([labels, len(raw) + others])
         images = images.joined(unseen)

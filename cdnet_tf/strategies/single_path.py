@@ -25,7 +25,7 @@ from cdnet_tf.strategies import candidates, evolution, weight_sharing
 from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.supernet import costs, inherited, supernet
 
-_CALIBRATED_ON = 640  # images, as search_evidence's sources: 500 to 2,000
+_CALIBRATED_ON = 640  # images; of OFA 2,000, of SPOS 25,600
 _BATCH = 64
 _SHOWN = 5
 
@@ -62,7 +62,7 @@ def search(
         seed=settings.seed,
     )
     best = table.best(_SHOWN)
-    judge([settings.branches.index(branch) for branch in best[0].genotype.layers])
+    judge(tuple(settings.branches.index(each) for each in best[0].genotype.layers))
     # Its statistics are now those of the best network.
     network = net.derive_network(best[0].genotype, neck="bl")
     network_file.save(network, run.directory / "derived.keras", preprocess.IMAGENET)
@@ -145,7 +145,7 @@ class Judge:
         )
 
     def __call__(self, choice: candidates.Choice) -> float:
-        """The mAP of a network, 0..1; its branches as indices in the space."""
+        """The mAP of a network, 0..1, given as the index of each block's branch."""
         found = self._embed(choice)
         query, gallery = np.split(found, [len(self._query)])
         scores = ranking.evaluate(query, self._query, gallery, self._gallery)
