@@ -126,6 +126,11 @@ _LAYERS = (
         (*_LIBRARIES, *_SHARED, "cdnet_tf/evaluate.py", "cdnet_tf/train.py"),
         "absl_py",
     ),
+    (
+        "tools/judge_search.py",
+        (*_LIBRARIES, *_SHARED, "cdnet_tf/search.py"),
+        "absl_py numpy",
+    ),
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",
