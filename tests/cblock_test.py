@@ -38,6 +38,11 @@ def test_equals_the_keras_block(c_in):
         for n in norms
     ]
     x = tf.constant(random.normal(size=(2, 5, 3, c_in)), tf.float32)
-    ops = forward_backward.Inference(statistics)
-    y = cblock.cblock(ops, (1, 3), x, tf.constant(32), body, lites)
+    around = forward_backward.Inference([statistics[0], *statistics[5:]])
+    within = forward_backward.Inference(statistics[1:5])
+
+    def streams(h):
+        return cblock.streams(within, (1, 3), h, body, lites)
+
+    y = cblock.cblock(around, streams, x, tf.constant(32), body)
     np.testing.assert_allclose(y, model(x), rtol=1e-4)

@@ -7,7 +7,7 @@ statistics of a batch normalisation come from, is the business of `ops`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 from tensorflow import Tensor
@@ -18,7 +18,7 @@ Ops = forward_backward.Forward | forward_backward.Backward | forward_backward.In
 
 
 class _Pointwise:
-    """Convolution 1x1 among the three widths of a CBlock: c_in, m and c_out.
+    """Convolution 1x1 among given widths.
 
     As a matrix product, whose weight gradient takes 0.6 of the convolution's time; the
     shapes to reshape to are computed once.
@@ -36,7 +36,9 @@ class _Pointwise:
         return self._ops.keep(tf.reshape(y, self._full[target]))
 
 
-_IN, _MID, _OUT = range(3)
+_IN, _MID, _OUT = range(3)  # the three widths of a CBlock: c_in, m and c_out
+# Names of the gate's weights, which the two streams share.
+GATE = "gate/fc1/kernel", "gate/fc1/bias", "gate/fc2/kernel", "gate/fc2/bias"
 
 
 def _stream(
@@ -44,7 +46,7 @@ def _stream(
 ) -> Tensor:
     for lite in lites:
         x = tf.raw_ops.DepthwiseConv2dNative(
-            input=conv1x1(x, lite["pointwise/kernel"], _MID, _MID),
+            input=conv1x1(x, lite["pointwise/kernel"], 0, 0),
             filter=tf.cast(lite["depthwise/depthwise_kernel"], x.dtype),
             strides=[1, 1, 1, 1],
             padding="SAME",
@@ -54,9 +56,9 @@ def _stream(
     return x
 
 
-def _gated(ops: Ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
+def _gated(ops: Ops, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     def dense(x: Tensor, name: str) -> Tensor:
-        kernel, bias = body[f"{name}/kernel"], body[f"{name}/bias"]
+        kernel, bias = weights[f"{name}/kernel"], weights[f"{name}/bias"]
         return x @ tf.cast(kernel, x.dtype) + tf.cast(bias, x.dtype)
 
     pooled = ops.keep(tf.reduce_mean(x, [1, 2]))  # (b, m)
@@ -65,22 +67,47 @@ def _gated(ops: Ops, x: Tensor, body: dict[str, Tensor]) -> Tensor:
     return x * gate[:, None, None]
 
 
-def cblock(
+def streams(
     ops: Ops,
     structure: tuple[int, int],
     x: Tensor,
-    c_out: Tensor,
-    body: dict[str, Tensor],
+    gate: Mapping[str, Tensor],
     lites: list[dict[str, Tensor]],
+) -> Tensor:
+    """Both streams of a CBlock behind their gate, added up.
+
+    Args:
+      ops: `Forward`, `Backward` or `Inference` of `forward_backward`.
+      structure: Lites in the first and the second stream.
+      x: squeezed features, (b, h, w, m).
+      gate: its weights by the names of `GATE`.
+      lites: weights by the names of `packing.lite_shapes`.
+
+    Returns:
+      (b, h, w, m).
+    """
+    conv1x1 = _Pointwise(ops, x, [tf.shape(x)[3]])
+    parts = lites[: structure[0]], lites[structure[0] :]
+    first, second = (_gated(ops, _stream(ops, conv1x1, x, p), gate) for p in parts)
+    return first + second
+
+
+def cblock(
+    ops: Ops,
+    streams: Callable[[Tensor], Tensor],
+    x: Tensor,
+    c_out: Tensor,
+    body: Mapping[str, Tensor],
 ) -> Tensor:
     """`blocks.cblock` on given weights.
 
     Args:
       ops: `Forward`, `Backward` or `Inference` of `forward_backward`.
-      structure: Lites in the first and the second stream.
+      streams: what stands between the squeezing and the restoring convolution; its
+        result is one that `ops` keeps.
       x: features, (b, h, w, c_in).
       c_out: output channels, a scalar tensor.
-      body, lites: weights by the names of `packing.body_shapes` and `lite_shapes`.
+      body: weights by the names of `packing.body_shapes`; the gate's are not used.
 
     Returns:
       (b, h, w, c_out).
@@ -94,10 +121,8 @@ def cblock(
         bn = body[f"{name}/bn/gamma"], body[f"{name}/bn/beta"]
         return ops.batch_norm(x, *bn, activate)
 
-    h = conv_bn(x, "squeeze", _IN, _MID, activate=True)
-    parts = lites[: structure[0]], lites[structure[0] :]
-    first, second = (_gated(ops, _stream(ops, conv1x1, h, p), body) for p in parts)
-    h = conv_bn(ops.keep(first + second), "restore", _MID, _OUT, activate=False)
+    h = streams(conv_bn(x, "squeeze", _IN, _MID, activate=True))
+    h = conv_bn(h, "restore", _MID, _OUT, activate=False)
     if "shortcut/conv/kernel" in body:
         x = conv_bn(x, "shortcut", _IN, _OUT, activate=False)
     return ops.relu(h + x)

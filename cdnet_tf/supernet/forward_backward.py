@@ -10,7 +10,9 @@ code, which TensorFlow drops, and only the gradient remains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +23,28 @@ from cdnet_tf.nn import blocks
 _EMPTY = np.zeros(0, np.float32)
 
 
+class Choice(Protocol):
+    """Several functions of which one runs; `chosen.Chosen` has these methods."""
+
+    @property
+    def kept_types(self) -> list[tf.DType]: ...
+
+    def forward(
+        self, index: Tensor, *inputs: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]: ...
+
+    def backward(
+        self,
+        index: Tensor,
+        dy: Tensor,
+        inputs: Sequence[Tensor],
+        kept: Sequence[Tensor],
+        learn_weights: bool,
+    ) -> list[Tensor]: ...
+
+    def infer(self, index: Tensor, *inputs: Tensor) -> Tensor: ...
+
+
 class Forward:
     """Forward half: keeps what the backward half will ask for, in order.
 
@@ -28,11 +52,20 @@ class Forward:
       kept: tensors by dtype; one list per dtype makes the outputs of functions that
         keep different numbers of tensors easy to pad to one signature.
       statistics: (mean, variance) of each batch normalisation, in order.
+      chosen_statistics: what `choose` gives beside the features.
     """
 
     def __init__(self) -> None:
         self.kept: dict[tf.DType, list[Tensor]] = {}
         self.statistics: list[tuple[Tensor, Tensor]] = []
+        self.chosen_statistics: list[Tensor] = []
+
+    def choose(self, functions: Choice, index: Tensor, *inputs: Tensor) -> Tensor:
+        """Runs one of several functions, which has halves of its own, and keeps it."""
+        (y, *self.chosen_statistics), kept = functions.forward(index, *inputs)
+        for tensor in kept:
+            self.keep(tensor)
+        return self.keep(y)
 
     def keep(self, tensor: Tensor) -> Tensor:
         self.kept.setdefault(tensor.dtype, []).append(tensor)
@@ -65,10 +98,27 @@ class Backward:
 
     Args:
       kept: `Forward.kept` of the forward half.
+      learn_weights: whether `choose` has gradients of all its inputs or of the first.
     """
 
-    def __init__(self, kept: dict[tf.DType, list[Tensor]]) -> None:
+    def __init__(
+        self, kept: dict[tf.DType, list[Tensor]], learn_weights: bool = True
+    ) -> None:
         self._kept = {dtype: list(tensors) for dtype, tensors in kept.items()}
+        self._learn_weights = learn_weights
+
+    def choose(self, functions: Choice, index: Tensor, *inputs: Tensor) -> Tensor:
+        """The kept result, whose gradient is that of the function chosen."""
+        kept = [self._next(dtype) for dtype in functions.kept_types]
+        y = self._next(inputs[0].dtype)
+        sources = inputs if self._learn_weights else inputs[:1]
+        # TensorFlow never forgets a gradient, which must not keep the functions alive.
+        functions = weakref.proxy(functions)
+
+        def gradient(dy: Tensor) -> list[Tensor]:
+            return functions.backward(index, dy, inputs, kept, self._learn_weights)
+
+        return self._attach(gradient, y, *sources)
 
     def _next(self, dtype: tf.DType) -> Tensor:
         return self._kept[dtype].pop(0)
@@ -116,10 +166,19 @@ class Inference:
 
     Args:
       statistics: (moving mean, moving variance) of each batch normalisation.
+      chosen_statistics: what the functions of `choose` normalise by.
     """
 
-    def __init__(self, statistics: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self,
+        statistics: list[tuple[Tensor, Tensor]],
+        chosen_statistics: Sequence[Tensor] = (),
+    ) -> None:
         self._statistics = list(statistics)
+        self._chosen_statistics = chosen_statistics
+
+    def choose(self, functions: Choice, index: Tensor, *inputs: Tensor) -> Tensor:
+        return functions.infer(index, *inputs, *self._chosen_statistics)
 
     def keep(self, tensor: Tensor) -> Tensor:
         return tensor
