@@ -17,6 +17,10 @@ import tensorflow as tf
 
 from cdnet_tf.data import augment, datasets, image_files, preprocess, sampling
 
+# AutoGraph would translate the sources of all that a batch is made by, for a second; no
+# Python there depends on a tensor's value.
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batches:
@@ -98,7 +102,7 @@ def search_batches(
     read = image_files.image_reader(images.paths, height, width, cache_bytes)
     batch = functools.partial(_batch, read=read, pad=pad, erasing=erasing)
     dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps).map(
-        lambda step: tuple(batch(step, stream=stream) for stream in streams),
+        _as_written(lambda step: tuple(batch(step, stream=s) for s in streams)),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), steps, len(raw))
@@ -140,7 +144,7 @@ def train_batches(
     )
     dataset = tf.data.Dataset.range(
         first_epoch * stream.steps, epochs * stream.steps
-    ).map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+    ).map(_as_written(batch), num_parallel_calls=tf.data.AUTOTUNE)
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), stream.steps, len(raw))
 
 
