@@ -17,10 +17,11 @@ from cdnet_tf import atomic_files, next_steps, recipes, run_directory
 from cdnet_tf.data import datasets, holdout
 from cdnet_tf.learn import bilevel, devices
 from cdnet_tf.learn import single_path as drawing
-from cdnet_tf.nn import counting, genotype, networks
+from cdnet_tf.nn import genotype
 from cdnet_tf.settings import SEARCH_STRATEGIES, SearchSettings
 from cdnet_tf.strategies import single_path, top_k, trained
 from cdnet_tf.strategies.run import Found, Run
+from cdnet_tf.supernet import costs
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.DEFINE_enum(
@@ -241,7 +242,8 @@ def _write_results(
     launched: float,
 ) -> None:
     """Writes genotype.json, the sign of a search's end, and tells the user."""
-    network = networks.build(found.genotype, **settings.network_options)
+    choice = [settings.branches.index(each) for each in found.genotype.layers]
+    cost = costs.of_space(settings.branches, **settings.network_options)(choice)
     text = found.genotype.to_json(
         space_searched=settings.space,
         search_strategy=settings.search_strategy,
@@ -253,8 +255,8 @@ def _write_results(
     print(f"\n{found.report}")
     rows = {
         "found genotype": str(found.genotype),
-        "parameters": f"{counting.parameters(network):,}",
-        "multiply-accumulates": f"{counting.macs(network):,}",
+        "parameters": f"{cost.parameters:,}",
+        "multiply-accumulates": f"{cost.macs:,}",
         "minutes": f"{(time.perf_counter() - launched) / 60:.1f}",
         "results": str(run_dir),
     }

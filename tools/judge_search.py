@@ -71,7 +71,7 @@ def score(
     scored = candidates.Candidates(
         run.directory / "scores.csv",
         settings.branches,
-        costs.CostModel(settings.branches, **settings.network_options),
+        costs.of_space(settings.branches, **settings.network_options),
     )
     choices = (map(settings.branches.index, each.layers) for each in networks)
     return [scored.judge(tuple(choice), judge).mean_ap for choice in choices]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -14,7 +13,8 @@ from matplotlib.figure import Figure
 
 from cdnet_tf import atomic_files
 from cdnet_tf.learn import bilevel
-from cdnet_tf.nn import counting, genotype, networks
+from cdnet_tf.nn import genotype
+from cdnet_tf.supernet import costs
 
 
 def entropy(alpha: np.ndarray) -> np.ndarray:
@@ -95,13 +95,7 @@ class SearchLog(tf.keras.callbacks.Callback):
         self._history = history
         self._first_epoch = first_epoch
         self._writer = tf.summary.create_file_writer(str(summaries))
-
-        @functools.cache
-        def size(genotype: genotype.Genotype) -> tuple[int, int]:
-            network = networks.build(genotype, **network_options)
-            return counting.parameters(network), counting.macs(network)
-
-        self.size = size
+        self._costs = costs.of_space(search.net.space, **network_options)
 
     def on_train_begin(self, logs=None) -> None:
         self._history.begin(self._first_epoch, self._search.net.alpha.numpy())
@@ -110,7 +104,7 @@ class SearchLog(tf.keras.callbacks.Callback):
         alpha = self._search.net.alpha.numpy()
         self._history.append(epoch + 1, alpha)
         derived = self._search.net.derive()
-        parameters, macs = self.size(derived)
+        parameters, macs = self._costs(alpha.argmax(1))
         entropies = entropy(alpha)
         norms = [float(mean.result()) for mean in self._search.gradient_norms]
         with self._writer.as_default():

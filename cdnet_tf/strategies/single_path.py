@@ -51,7 +51,7 @@ def search(
     table = candidates.Candidates(
         run.directory / "candidates.csv",
         settings.branches,
-        costs.CostModel(settings.branches, **settings.network_options),
+        costs.of_space(settings.branches, **settings.network_options),
     )
     evolution.evolve(
         lambda choice: [-table.judge(choice, judge).mean_ap],

@@ -80,7 +80,7 @@ class _Trials:
         self, data: datasets.ReidDataset, settings: SearchSettings, run: Run
     ) -> None:
         self._data, self._settings, self._run = data, settings, run
-        self._cost = costs.CostModel(settings.branches, **settings.network_options)
+        self._cost = costs.of_space(settings.branches, **settings.network_options)
 
     def drawn(self) -> list[candidates.Choice]:
         """`settings.candidates` different networks, each block's branch drawn evenly.

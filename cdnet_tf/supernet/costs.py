@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -60,6 +61,12 @@ class CostModel:
         """Costs of a network, given as the index of each block's branch."""
         blocks = self._blocks[np.arange(len(self._blocks)), list(choice)]
         return Costs(*(self._rest + blocks.sum(0)).tolist())
+
+
+@functools.cache
+def of_space(space: Sequence[genotype.Branch], **options) -> CostModel:
+    """The cost model of a space, made once in a process; arguments as of its class."""
+    return CostModel(space, **options)
 
 
 def _branch(
