@@ -87,9 +87,8 @@ def search() -> None:
         for k in _KS.value:
             with _Server({"space": space, "k": k}) as server:
                 _emit(**server.ready, **server.ask("measure"))
-        for other in ("all", "path"):
-            if {"2", other} <= set(_KS.value):
-                _compare({"space": space, "k": other}, {"space": space, "k": "2"}, "k")
+        for k in sorted({"all", "path"} & set(_KS.value)) if "2" in _KS.value else ():
+            _compare({"space": space, "k": k}, {"space": space, "k": "2"}, "k")
 
 
 def _compare(first: dict, second: dict, what: str) -> None:

@@ -67,6 +67,8 @@ def score(
 ) -> list[float]:
     """Scores networks with a supernet, which is trained first; writes scores.csv."""
     net = single_path.train_supernet(data, settings, run)
+    if net is None:
+        raise ValueError("strategy=multi_worker leaves the scores to one worker alone.")
     judge = single_path.Judge(net, data, settings)
     scored = candidates.Candidates(
         run.directory / "scores.csv",
@@ -86,14 +88,13 @@ def report(entries: list[table.Entry], scores: list[float]) -> str:
     lines = [f"Kendall's tau with the mAP of {len(genotypes)} trained networks:"]
     lines += [f"{'':<22}{'all':>24}{'within one depth':>24}"]
     for name, predictor in (("supernet", scores), ("depth", depths), ("MACs", macs)):
-        both = (
+        taus = [
             agreement.estimate(agreement.tau, predictor, truth, within)
             for within in (None, depths)
-        )
-        cells = (f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})" for e in both)
-        lines.append(f"{name:<22}" + "".join(f"{cell:>24}" for cell in cells))
-    both = (agreement.seed_tau(by_seed, within) for within in (None, depths))
-    cells = [f"{value:.2f}" for value in both]
+        ]
+        cells = [f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})" for e in taus]
+        lines.append(f"{name:<22}{cells[0]:>24}{cells[1]:>24}")
+    cells = [f"{agreement.seed_tau(by_seed, within):.2f}" for within in (None, depths)]
     lines.append(f"{'one seed with another':<22}{cells[0]:>24}{cells[1]:>24}")
     return "\n".join(lines)
 
