@@ -228,6 +228,21 @@ def read_data(needed: Iterable[str] = datasets.SPLITS) -> datasets.ReidDataset:
         raise SystemExit(str(error)) from error
 
 
+def read_groups(
+    train: int, select: int, test: int, seed: int
+) -> tuple[datasets.ReidDataset, datasets.ReidDataset]:
+    """Reads the training split that the flags name, divided by `holdout.divide`.
+
+    Raises:
+      SystemExit: as `read_data`, or there are too few people.
+    """
+    data = read_data(["train"])
+    try:
+        return holdout.divide(data, train, select, test, seed)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
 def _read_people(needed: Iterable[str]) -> datasets.ReidDataset:
     name, data_dir = DATASET.value, DATA_DIR.value
     if name in own_data.NAMES:

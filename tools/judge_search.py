@@ -19,7 +19,7 @@ from absl import app, flags
 
 from cdnet_tf import recipes, run_directory, search
 from cdnet_tf.bench import agreement, table
-from cdnet_tf.data import datasets, holdout
+from cdnet_tf.data import datasets
 from cdnet_tf.learn import devices
 from cdnet_tf.settings import SearchSettings
 from cdnet_tf.strategies import candidates, single_path
@@ -48,7 +48,9 @@ def main(argv: list[str]) -> None:
         settings.check()
         entries = list(table.by_conditions(table.load(values.table)).values())[-1]
     strategy = shared_flags.connect()
-    data = _read_people()
+    groups = values.people, values.select_people, values.test_people
+    # The table's select people are query and gallery.
+    data, _ = shared_flags.read_groups(*groups, seed=values.split_seed)
     record = shared_flags.flag_values(search.__name__)
     record |= shared_flags.flag_values(__name__)
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
@@ -97,21 +99,6 @@ def report(entries: list[table.Entry], scores: list[float]) -> str:
     cells = [f"{agreement.seed_tau(by_seed, within):.2f}" for within in (None, depths)]
     lines.append(f"{'one seed with another':<22}{cells[0]:>24}{cells[1]:>24}")
     return "\n".join(lines)
-
-
-def _read_people() -> datasets.ReidDataset:
-    """The table's training people, and its select people as query and gallery.
-
-    Raises:
-      SystemExit: the data set is not where the flags say, or has too few people.
-    """
-    values = flags.FLAGS
-    numbers = values.people, values.select_people, values.test_people
-    data = shared_flags.read_data(["train"])
-    try:
-        return holdout.divide(data, *numbers, seed=values.split_seed)[0]
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

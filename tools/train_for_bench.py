@@ -19,7 +19,6 @@ from cdnet_tf import shared_flags  # isort: skip  (notes when the program was la
 from absl import app, flags
 
 from cdnet_tf import atomic_files, evaluate, recipes, train
-from cdnet_tf.data import datasets, holdout
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.adopt_module_key_flags(train)
@@ -44,7 +43,9 @@ def main(argv: list[str]) -> None:
         settings = train.read_settings()
         settings.check()
         strategy = shared_flags.connect()
-    select, test = _read_people()
+    values = flags.FLAGS
+    groups = values.people, values.select_people, values.test_people
+    select, test = shared_flags.read_groups(*groups, seed=values.split_seed)
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
     record = shared_flags.flag_values(train.__name__)
     record |= shared_flags.flag_values(__name__)
@@ -59,21 +60,6 @@ def main(argv: list[str]) -> None:
     found = evaluate.evaluate(run_dir / "model.keras", test, record=record)
     text = json.dumps(found["scores"], indent=1)
     atomic_files.write_text(run_dir / "test.json", text)
-
-
-def _read_people() -> tuple[datasets.ReidDataset, datasets.ReidDataset]:
-    """The data that the flags name, with select and with test people to be tested on.
-
-    Raises:
-      SystemExit: the data set is not where the flags say, or has too few people.
-    """
-    values = flags.FLAGS
-    numbers = values.people, values.select_people, values.test_people
-    data = shared_flags.read_data(["train"])
-    try:
-        return holdout.divide(data, *numbers, seed=values.split_seed)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":
