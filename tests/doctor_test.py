@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.pedestrians import writer
@@ -200,6 +200,17 @@ def test_unreadable_is_what_training_cannot_read(root):
         image_files.check_images(data.gallery.paths)
     assert "4 of 9 images cannot be read" in str(error.value)
     assert all(str(file) in str(error.value) for file in files)
+
+
+def test_images_that_a_viewer_would_turn(root):
+    file = _file(root, _GALLERY, "0004_*")
+    with Image.open(file) as image:
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = 6  # by a quarter, clockwise
+        image.copy().save(file, exif=exif)
+    finding = _only(_examine(root))
+    assert (finding.severity, finding.count) == ("warning", 1)
+    assert finding.names == (f"{_GALLERY}/{file.name}",)
 
 
 def test_an_image_that_vanished(root):

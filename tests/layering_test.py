@@ -65,6 +65,7 @@ _LAYERS = (
     (_LAYOUTS, (), ""),
     (_DATASETS, (_LAYOUTS,), "numpy"),
     ("cdnet_tf/data/own_data.py", (_DATASETS, _LAYOUTS), ""),
+    ("cdnet_tf/data/doctor.py", (_DATA,), "numpy pillow tensorflow"),
     (_DATA, (_DATA,), "numpy tensorflow"),
     ("cdnet_tf/learn/study.py", (_LEARN,), "keras_tuner"),
     ("cdnet_tf/learn/study_log.py", (_LEARN,), "tensorboard tensorflow"),

@@ -10,10 +10,11 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from PIL import ExifTags, Image
 
 from cdnet_tf.data import datasets, preprocess
 
@@ -73,7 +74,7 @@ def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]
         for split in datasets.SPLITS
         for image in _each(getattr(data, split))
     ]
-    unreadable = _unreadable([image.path for image in images])
+    unreadable = _those([image.path for image in images], _unreadable)
     bad = set(unreadable)
     readable = [image for image in images if image.path not in bad]
     findings = [
@@ -83,6 +84,14 @@ def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]
             "Images cannot be decoded.",
             unreadable,
             "Restore or remove them.",
+            data.root,
+        ),
+        *_some(
+            WARNING,
+            "Images carry an EXIF note that they are to be turned. No decoder of "
+            "training, TF Serving or TFLite turns them, so people lie on their side.",
+            _those([image.path for image in readable], _turned),
+            "Turn the pixels themselves, as `exiftran -ai FILE` does.",
             data.root,
         ),
         *_queries(data),
@@ -151,20 +160,28 @@ def _splits(data: datasets.ReidDataset) -> list[Finding]:
     ]
 
 
-def _unreadable(paths: Sequence[str]) -> list[str]:
-    """The files that the decoder of training does not take, as in `check_images`."""
+def _those(paths: Sequence[str], are: Callable[[str], bool]) -> list[str]:
+    """The files of which something is true; several are looked at side by side."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        return [
-            path for path, good in zip(paths, pool.map(_decodes, paths)) if not good
-        ]
+        return [path for path, true in zip(paths, pool.map(are, paths)) if true]
 
 
-def _decodes(path: str) -> bool:
+def _unreadable(path: str) -> bool:
+    """Whether the decoder of training does not take a file, as in `check_images`."""
     try:
         preprocess.decode(tf.io.read_file(path))
     except tf.errors.OpError:
+        return True
+    return False
+
+
+def _turned(path: str) -> bool:
+    """Whether a file's EXIF orientation says that its pixels do not stand upright."""
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except OSError:  # A format that TensorFlow alone reads.
         return False
-    return True
 
 
 def _queries(data: datasets.ReidDataset) -> list[Finding]:
