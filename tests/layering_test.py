@@ -130,7 +130,7 @@ _LAYERS = (
     (
         "tools/judge_search.py",
         (*_LIBRARIES, *_SHARED, "cdnet_tf/search.py"),
-        "absl_py numpy",
+        "absl_py",
     ),
     ("tools/*.py", *_PROGRAM),
     (

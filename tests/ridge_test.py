@@ -56,3 +56,17 @@ def test_the_best_of_the_space_is_the_best_of_each_block(score):
             layers = list(best.layers)
             layers[block] = branch
             assert score(genotype.Genotype(tuple(layers))) <= score(best) + 1e-6
+
+
+def test_what_else_is_known_counts_as_much_as_the_one_hots(score):
+    seen, unseen = _networks(12), _networks(60, seed=1)
+    exact, noise = (np.array([score(n) for n in g]) for g in (seen, unseen))
+    alone = ridge.Ridge(seen, exact).predict(unseen)
+    # A copy of the score on another scale, and something that says nothing.
+    told = ridge.Ridge(seen, exact, 1000 - 5 * exact).predict(unseen, 1000 - 5 * noise)
+    lied = ridge.Ridge(seen, exact, _RANDOM.normal(size=12)).predict(
+        unseen, _RANDOM.normal(size=60)
+    )
+    alone, told, lied = (np.corrcoef(p, noise)[0, 1] for p in (alone, told, lied))
+    assert told > 0.98 > alone
+    assert lied > alone - 0.3

@@ -40,7 +40,7 @@ class AlphaHistory:
 
     def begin(self, epoch: int, alpha: np.ndarray) -> None:
         """Starts the file, or drops the rows after `epoch`, which will come again."""
-        kept = self.read()[: epoch + 1] if epoch and self._path.exists() else [alpha]
+        kept = self.read()[: epoch + 1] if epoch and self.exists() else [alpha]
         with (
             atomic_files.replacing(self._path) as partial,
             open(partial, "w", newline="") as file,
@@ -59,6 +59,10 @@ class AlphaHistory:
             for block, row in enumerate(alpha, 1)
             for branch, value in zip(self._space, row)
         )
+
+    def exists(self) -> bool:
+        """Whether a search has begun to write it."""
+        return self._path.exists()
 
     def read(self) -> np.ndarray:
         """Alpha of every epoch that is whole, (epochs + 1, 6, n)."""

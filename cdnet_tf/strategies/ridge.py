@@ -36,17 +36,39 @@ class Ridge:
     Args:
       networks: at least 2.
       scores: of the networks, (n,).
+      known: of the networks, (n,), something else that may tell their score, such as a
+        supernet's. It is brought to the variance that all one-hots have together, so
+        that the ridge does not shrink it more than them.
     """
 
     def __init__(
-        self, networks: Sequence[genotype.Genotype], scores: Sequence[float]
+        self,
+        networks: Sequence[genotype.Genotype],
+        scores: Sequence[float],
+        known: Sequence[float] | None = None,
     ) -> None:
         self._model = linear_model.RidgeCV(_STRENGTHS)
-        self._model.fit(features(networks), np.asarray(scores))
+        self._scale = 0.0, 1.0
+        rows = features(networks)
+        if known is not None:
+            deviation = np.std(known) or 1.0
+            self._scale = np.mean(known), np.sqrt(rows.var(0).sum()) / deviation
+        self._model.fit(self._rows(networks, known), np.asarray(scores))
 
-    def predict(self, networks: Sequence[genotype.Genotype]) -> np.ndarray:
-        """Scores of networks, (n,)."""
-        return self._model.predict(features(networks))
+    def predict(
+        self,
+        networks: Sequence[genotype.Genotype],
+        known: Sequence[float] | None = None,
+    ) -> np.ndarray:
+        """Scores of networks, (n,); `known` as in the fit."""
+        return self._model.predict(self._rows(networks, known))
+
+    def _rows(self, networks, known) -> np.ndarray:
+        if known is None:
+            return features(networks)
+        mean, factor = self._scale
+        column = (np.asarray(known) - mean) * factor
+        return np.column_stack([features(networks), column])
 
     def best(self, space: Sequence[genotype.Branch]) -> genotype.Genotype:
         """The network of the space that has the highest predicted score."""

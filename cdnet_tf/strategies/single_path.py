@@ -74,9 +74,18 @@ def search(
 
 
 def train_supernet(
-    data: datasets.ReidDataset, settings: SearchSettings, run: Run
+    data: datasets.ReidDataset,
+    settings: SearchSettings,
+    run: Run,
+    until: int | None = None,
 ) -> supernet.Supernet | None:
     """Trains a supernet by single paths, or goes on with it.
+
+    Args:
+      data: whose training split the weights learn from.
+      settings: of the search.
+      run: where and how it runs.
+      until: the epoch at which it stops for now; by default the last one.
 
     Returns:
       The supernet on one device. None on a worker that is not the chief.
@@ -102,7 +111,7 @@ def train_supernet(
             batches.dataset,
             run.directory,
             run.strategy,
-            epochs=settings.epochs,
+            epochs=until or settings.epochs,
             steps_per_epoch=steps,
             images_per_step=settings.batch_size,
             remedies={"loss": weight_sharing.REMEDY},

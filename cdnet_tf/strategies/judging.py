@@ -1,0 +1,205 @@
+"""How well a search strategy scores networks whose true mAP a table has.
+
+The scores are taken while the strategy learns, at some of its epochs, and compared with
+the table beside what is known without a search: costs, and a ridge regression on
+trainings of the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from cdnet_tf import atomic_files
+from cdnet_tf.bench import agreement, table
+from cdnet_tf.data import datasets
+from cdnet_tf.learn import search_log
+from cdnet_tf.nn import genotype
+from cdnet_tf.settings import SearchSettings
+from cdnet_tf.strategies import ridge, single_path, top_k
+from cdnet_tf.strategies.run import Run
+
+COLUMNS = ("epoch", "genotype", "score")
+Scores = dict[int, dict[genotype.Genotype, float]]  # by epoch
+
+_TRAININGS = (16, 32)
+_DRAWS = 200
+_NAME, _CELL = 34, 24  # widths of the report's columns
+
+
+def score(
+    data: datasets.ReidDataset,
+    settings: SearchSettings,
+    run: Run,
+    networks: Sequence[genotype.Genotype],
+    epochs: Sequence[int],
+) -> Scores:
+    """Runs a search, and scores networks at some of its epochs.
+
+    A score is written to scores.csv in the run's directory as soon as it is known, and
+    is not computed again.
+
+    Args:
+      data: whose training split the search learns from. `single_path` scores a network
+        by its mAP on query and gallery with the supernet's weights; `top_k` by the sum
+        of its branches' log-probabilities under alpha.
+      settings: of the search.
+      run: where and how it runs, on one worker.
+      networks: of the search's space.
+      epochs: in ascending order, none beyond the search's last.
+
+    Raises:
+      ValueError: the strategy scores no networks that it did not choose itself.
+    """
+    if settings.search_strategy not in _SCORERS:
+        raise ValueError(
+            f"search_strategy={settings.search_strategy} scores only the networks that "
+            f"it trains; use {' or '.join(_SCORERS)}."
+        )
+    path = run.directory / "scores.csv"
+    known = read(path)
+    for epoch in epochs:
+        scores = known.setdefault(epoch, {})
+        missing = [network for network in networks if network not in scores]
+        if not missing:
+            continue
+        scorer = _SCORERS[settings.search_strategy](data, settings, run, epoch)
+        for network in missing:
+            choice = [settings.branches.index(branch) for branch in network.layers]
+            scores[network] = scorer(choice)
+            _write(path, known)
+    return known
+
+
+def _by_retrieval(
+    data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
+) -> Callable[[Sequence[int]], float]:
+    net = single_path.train_supernet(data, settings, run, until=epoch)
+    return single_path.Judge(net, data, settings)
+
+
+def _by_alpha(
+    data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
+) -> Callable[[Sequence[int]], float]:
+    history = search_log.AlphaHistory(run.directory / "alpha.csv", settings.branches)
+    if not history.exists() or len(history.read()) <= settings.epochs:
+        top_k.search(data, settings, run)
+    alpha = history.read()[epoch]
+    logs = alpha - np.log(np.exp(alpha).sum(axis=1, keepdims=True))
+    return lambda choice: float(sum(row[i] for row, i in zip(logs, choice)))
+
+
+_SCORERS = {"single_path": _by_retrieval, "top_k": _by_alpha}
+
+
+def read(path: pathlib.Path) -> Scores:
+    """Returns what scores.csv holds; nothing where there is no file."""
+    scores: Scores = {}
+    if path.exists():
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                own = scores.setdefault(int(row["epoch"]), {})
+                own[genotype.load(row["genotype"])] = float(row["score"])
+    return scores
+
+
+def _write(path: pathlib.Path, scores: Scores) -> None:
+    with atomic_files.replacing(path) as partial:
+        with open(partial, "w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(COLUMNS)
+            for epoch, own in scores.items():
+                rows.writerows((epoch, str(g), repr(s)) for g, s in own.items())
+
+
+def report(entries: Sequence[table.Entry], scores: Scores) -> str:
+    """Kendall's tau with the test mAP, of a search's scores and of their rivals.
+
+    Args:
+      entries: of a table, trained under the same conditions.
+      scores: of all their genotypes, by epoch.
+
+    Returns:
+      A line for each predictor: tau over all genotypes and within one depth. In
+      brackets is the 95 % interval, or, of a regression, whose tau is a mean over
+      draws of the networks that it has seen, "mean of N".
+    """
+    genotypes, by_seed = table.matrix(entries)
+    truth = np.nanmean(by_seed, axis=1)
+    depths = np.array([network.depth for network in genotypes])
+    lines = [
+        f"Kendall's tau with the mAP of {len(genotypes)} trained networks:",
+        _line("", "all", "within one depth"),
+    ]
+    predictors = {
+        f"score after {epoch} epochs": [own[network] for network in genotypes]
+        for epoch, own in sorted(scores.items())
+    }
+    last = list(predictors.values())[-1] if predictors else None
+    for name, column in (("depth", "depth"), ("MACs", "macs"), ("size", "parameters")):
+        predictors[name] = list(table.means(entries, column).values())
+    for name, predictor in predictors.items():
+        lines.append(_line(name, *_taus(predictor, truth, depths)))
+    for number in _TRAININGS:
+        if 2 * number > len(genotypes):
+            continue
+        for name, known in (("", None), (" and last score", last)):
+            taus = ridge_taus(entries, number, known)
+            cells = (f"{tau:.2f} (mean of {_DRAWS})" for tau in taus)
+            lines.append(_line(f"ridge on {number} trainings{name}", *cells))
+    cells = (f"{agreement.seed_tau(by_seed, within):.2f}" for within in (None, depths))
+    lines.append(_line("one seed with another", *cells))
+    return "\n".join(lines)
+
+
+def ridge_taus(
+    entries: Sequence[table.Entry], trainings: int, known: Sequence[float] | None = None
+) -> tuple[float, float]:
+    """What a ridge regression on some trainings tells of the networks it has not seen.
+
+    It learns the select mAP of one seed, which is what a search has, and is judged by
+    the test mAP of the others, as a mean over draws of the networks that it sees.
+
+    Args:
+      entries: of a table, trained under the same conditions.
+      trainings: that it learns from.
+      known: of each genotype, in the table's order, what it is told besides.
+
+    Returns:
+      Kendall's tau over all genotypes, and within one depth.
+    """
+    genotypes, select = table.matrix(entries, "select_mAP")
+    truth = np.array(list(table.means(entries).values()))
+    depths = np.array([network.depth for network in genotypes])
+    first = np.array([row[~np.isnan(row)][0] for row in select])
+    random, taus = np.random.default_rng(0), []
+    for _ in range(_DRAWS):
+        order = random.permutation(len(genotypes))
+        seen, unseen = order[:trainings], order[trainings:]
+        seen_networks, unseen_networks = (
+            [genotypes[i] for i in part] for part in (seen, unseen)
+        )
+        told = [None if known is None else np.asarray(known)[p] for p in (seen, unseen)]
+        fitted = ridge.Ridge(seen_networks, first[seen], told[0])
+        found = fitted.predict(unseen_networks, told[1])
+        taus.append(
+            [
+                agreement.tau(found, truth[unseen], within)
+                for within in (None, depths[unseen])
+            ]
+        )
+    overall, within = np.nanmean(taus, axis=0)
+    return float(overall), float(within)
+
+
+def _taus(predictor: Sequence[float], truth: np.ndarray, depths: np.ndarray):
+    for within in (None, depths):
+        found = agreement.estimate(agreement.tau, predictor, truth, within)
+        yield f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def _line(name: str, *cells: str) -> str:
+    return f"{name:<{_NAME}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)
