@@ -1,7 +1,7 @@
 """Makes shipped weights of a finished training and its int8 export.
 
-python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_25
-python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_25 \
+python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5
+python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5 \
     --data_dir=data
 
 Writes NAME.keras, NAME_int8.tflite, NAME.json with all that was measured, and the model
