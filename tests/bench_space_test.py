@@ -138,7 +138,7 @@ def test_program_prints_a_report_and_refuses_strays(trainer, tmp_path):
     done = _program("--plan=pilot", f"--output_dir={tmp_path}", "width=3")
     assert done.returncode and "Unknown argument 'width=3'" in done.stderr
     done = _program("--epochs=", f"--output_dir={tmp_path}")
-    assert done.returncode and "must be epochs, as in --epochs=20,60" in done.stderr
+    assert done.returncode and "must be whole numbers, as in --epochs=20,60" in done.stderr
 
 
 def test_trains_on_some_people_and_tests_on_two_groups_of_others(tmp_path):
@@ -168,3 +168,6 @@ def test_trains_on_some_people_and_tests_on_two_groups_of_others(tmp_path):
     assert entry.test_mAP == pytest.approx(100 * test["mean_ap"], abs=0.01)
     assert entry.select_mAP != entry.test_mAP
     assert (run_dir / "model.keras").exists() and not (run_dir / "checkpoint").exists()
+    done = _program("--genotype=nowhere", f"--output_dir={tmp_path}")
+    assert done.returncode and "No genotype 'nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr

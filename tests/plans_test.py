@@ -57,3 +57,10 @@ def test_what_is_cut_short_is_balanced():
     assert passes == [(0, 20), (1, 20), (0, 60), (1, 60)]
     depths = [run.genotype.depth for run in runs[3:15]]
     assert depths[::2] == [9] * 6 and sorted(depths[1::2]) == [6, 7, 8, 10, 11, 12]
+
+
+def test_networks_of_ones_own_with_seeds_of_ones_own():
+    runs = plans.of_genotypes(plans.drawn(2) * 2, [100, 7], [60, 20])
+    first, second = plans.drawn(2)
+    assert [run[1:] for run in runs[::2]] == [(7, 20), (100, 20), (7, 60), (100, 60)]
+    assert [run.genotype for run in runs] == [first, second] * 4

@@ -3,6 +3,8 @@ r"""Trains networks of the search space alike, a line of a table each.
   python tools/bench_space.py --plan=pilot --epochs=20,60 --data_dir=DIR
   python tools/bench_space.py --plan=bench --epochs=60 --data_dir=DIR \
       -- --width_multiplier=0.5       # what follows `--` goes to every training
+  python tools/bench_space.py --genotype=RUN --genotype=cdnet --seeds=100,101,102 \
+      --data_dir=DIR                  # networks of one's own, instead of a plan's
   python tools/bench_space.py --report --results=FILE
 
 Each training that ends adds a line to the CSV file of results. A training whose line is
@@ -25,6 +27,7 @@ from absl import app, flags
 
 from cdnet_tf import trainings
 from cdnet_tf.bench import plans, summary, table
+from cdnet_tf.nn import genotype
 
 _PROGRAM = pathlib.Path(__file__).with_name("train_for_bench.py")
 _RECIPE = "--flagfile=flags/photographs.cfg"
@@ -40,6 +43,14 @@ def define_flags() -> None:
         "What is trained: `pilot`, 12 genotypes with 3 seeds; `bench`, 64 others and "
         "the published ones, half of them with 2 seeds.",
     )
+    flags.DEFINE_multi_string(
+        "genotype",
+        None,
+        "Trained instead of a plan's networks, with each of --seeds: a search's run "
+        "directory, a genotype file, a published name, or the branches, "
+        "`(3,5,1) (3,7,2) ...`. May be given several times.",
+    )
+    flags.DEFINE_list("seeds", ["0"], "Seeds of each --genotype; plans have their own.")
     flags.DEFINE_list(
         "epochs", ["20"], "Lengths; each is a training of its own, shortest first."
     )
@@ -66,11 +77,12 @@ def define_flags() -> None:
     flags.DEFINE_boolean(
         "report", False, "Train nothing; print how much the results agree."
     )
-    flags.register_validator(
-        "epochs",
-        lambda epochs: epochs and all(each.isdecimal() for each in epochs),
-        "must be epochs, as in --epochs=20,60",
-    )
+    for name in ("epochs", "seeds"):
+        flags.register_validator(
+            name,
+            lambda values: values and all(each.isdecimal() for each in values),
+            f"must be whole numbers, as in --{name}=20,60",
+        )
 
 
 def main(argv: list[str]) -> None:
@@ -85,8 +97,12 @@ def main(argv: list[str]) -> None:
         return
     names = ("select_people", "test_people", "split_seed")
     division = [f"--{name}={values[name].value}" for name in names]
+    try:
+        runs = _runs(values)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from error
     train_missing(
-        plans.PLANS[values.plan](map(int, values.epochs)),
+        runs,
         [_RECIPE, *division, *argv[1:]],
         values.people,
         output_dir,
@@ -95,6 +111,15 @@ def main(argv: list[str]) -> None:
         jobs=values.jobs,
     )
     print(f"The table is {results}.")
+
+
+def _runs(values) -> list[plans.Run]:
+    """The trainings that the flags ask for."""
+    epochs = [int(each) for each in values.epochs]
+    if not values.genotype:
+        return plans.PLANS[values.plan](epochs)
+    genotypes = [genotype.load(each) for each in values.genotype]
+    return plans.of_genotypes(genotypes, [int(each) for each in values.seeds], epochs)
 
 
 def train_missing(

@@ -62,22 +62,32 @@ def _of_depth(depth: int, rng: np.random.Generator) -> Genotype:
 
 def pilot(epochs: Iterable[int]) -> list[Run]:
     """12 genotypes, 6 of them of depth 9, with 3 seeds; they belong to `bench`, too."""
-    return _in_passes(drawn(12), [3] * 12, epochs)
+    return of_genotypes(drawn(12), range(3), epochs)
 
 
 def bench(epochs: Iterable[int]) -> list[Run]:
     """The published genotypes and 64 others; the first half of all with 2 seeds."""
     genotypes = [*map(load, PUBLISHED), *drawn(64)]
     twice = -(-len(genotypes) // 2)
-    seeds = [2 if i < twice else 1 for i in range(len(genotypes))]
-    return _in_passes(genotypes, seeds, epochs)
+    first = [range(2 if i < twice else 1) for i in range(len(genotypes))]
+    return _in_passes(genotypes, first, epochs)
 
 
 PLANS = {"pilot": pilot, "bench": bench}
 
 
+def of_genotypes(
+    genotypes: Iterable[Genotype], seeds: Sequence[int], epochs: Iterable[int]
+) -> list[Run]:
+    """Each of some genotypes with each of some seeds at each of some lengths."""
+    genotypes = list(dict.fromkeys(genotypes))
+    return _in_passes(genotypes, [seeds] * len(genotypes), epochs)
+
+
 def _in_passes(
-    genotypes: Sequence[Genotype], seeds: Sequence[int], epochs: Iterable[int]
+    genotypes: Sequence[Genotype],
+    seeds: Sequence[Sequence[int]],
+    epochs: Iterable[int],
 ) -> list[Run]:
     """One seed of all genotypes at the shortest length, the next seed, the next length.
 
@@ -85,13 +95,13 @@ def _in_passes(
 
     Args:
       genotypes: to train.
-      seeds: how many each of them has.
+      seeds: of each of them.
       epochs: the lengths.
     """
-    passes = itertools.product(sorted(set(epochs)), range(max(seeds)))
+    every = sorted({seed for own in seeds for seed in own})
     return [
         Run(genotype, seed, length)
-        for length, seed in passes
+        for length, seed in itertools.product(sorted(set(epochs)), every)
         for genotype, own in zip(genotypes, seeds)
-        if seed < own
+        if seed in own
     ]
