@@ -138,7 +138,9 @@ def test_program_prints_a_report_and_refuses_strays(trainer, tmp_path):
     done = _program("--plan=pilot", f"--output_dir={tmp_path}", "width=3")
     assert done.returncode and "Unknown argument 'width=3'" in done.stderr
     done = _program("--epochs=", f"--output_dir={tmp_path}")
-    assert done.returncode and "must be whole numbers, as in --epochs=20,60" in done.stderr
+    assert (
+        done.returncode and "must be whole numbers, as in --epochs=20,60" in done.stderr
+    )
 
 
 def test_trains_on_some_people_and_tests_on_two_groups_of_others(tmp_path):
