@@ -19,7 +19,7 @@ from cdnet_tf.data import datasets
 from cdnet_tf.learn import search_log
 from cdnet_tf.nn import genotype
 from cdnet_tf.settings import SearchSettings
-from cdnet_tf.strategies import ridge, single_path, top_k
+from cdnet_tf.strategies import candidates, ridge, single_path, top_k
 from cdnet_tf.strategies.run import Run
 
 COLUMNS = ("epoch", "genotype", "score")
@@ -52,7 +52,8 @@ def score(
       epochs: in ascending order, none beyond the search's last.
 
     Raises:
-      ValueError: the strategy scores no networks that it did not choose itself.
+      ValueError: the strategy scores no networks that it did not choose itself, or
+        several workers run it.
     """
     if settings.search_strategy not in _SCORERS:
         raise ValueError(
@@ -68,7 +69,7 @@ def score(
             continue
         scorer = _SCORERS[settings.search_strategy](data, settings, run, epoch)
         for network in missing:
-            choice = [settings.branches.index(branch) for branch in network.layers]
+            choice = tuple(map(settings.branches.index, network.layers))
             scores[network] = scorer(choice)
             _write(path, known)
     return known
@@ -76,14 +77,16 @@ def score(
 
 def _by_retrieval(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
-) -> Callable[[Sequence[int]], float]:
+) -> Callable[[candidates.Choice], float]:
     net = single_path.train_supernet(data, settings, run, until=epoch)
+    if net is None:
+        raise ValueError("strategy=multi_worker leaves the scores to one worker alone.")
     return single_path.Judge(net, data, settings)
 
 
 def _by_alpha(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
-) -> Callable[[Sequence[int]], float]:
+) -> Callable[[candidates.Choice], float]:
     history = search_log.AlphaHistory(run.directory / "alpha.csv", settings.branches)
     if not history.exists() or len(history.read()) <= settings.epochs:
         top_k.search(data, settings, run)

@@ -51,8 +51,8 @@ class Ridge:
         self._scale = 0.0, 1.0
         rows = features(networks)
         if known is not None:
-            deviation = np.std(known) or 1.0
-            self._scale = np.mean(known), np.sqrt(rows.var(0).sum()) / deviation
+            factor = np.sqrt(rows.var(0).sum()) / (np.std(known) or 1.0)
+            self._scale = float(np.mean(known)), float(factor)
         self._model.fit(self._rows(networks, known), np.asarray(scores))
 
     def predict(
