@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.keras import layers
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import embedders
+from cdnet_tf.deploy import embedders, identity
 from tests import tiny
 
 # The converter says so of every float network, whose ranges come from samples here.
@@ -103,7 +103,7 @@ def _save_saved_models(folder, network):
 def _record_size(folder, height, width):
     (folder / "assets.extra").mkdir(exist_ok=True)
     text = json.dumps({"height": height, "width": width})
-    (folder / embedders.SIZE_RECORD).write_text(text)
+    (folder / identity.RECORD).write_text(text)
 
 
 def _save_tflite(folder, network, images):

@@ -88,7 +88,8 @@ def test_record_holds_what_was_measured_on_the_network(exported, run_dir):
     checksum = measurements.sha256(run_dir / "model.keras")
     conditions = measurements.conditions(checksum, "market1501", 3, 9)
     measured = {"scores": {"rank1": 0.25}, "thresholds": [0.5], "measured": conditions}
-    assert record == {"network": "colour", **sizes, **measured}
+    identity = {"network": "colour", "sha256": checksum}
+    assert record == {**identity, **sizes, **measured}
 
 
 def test_a_version_is_exported_once(exported, run_dir):

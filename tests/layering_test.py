@@ -23,7 +23,7 @@ _PACKAGES = {
     name: name
     for name in "h5py keras_tuner matplotlib numpy packaging pymoo pytest scipy "
     "tensorboard tensorflow tensorflow_addons tensorflow_model_optimization "
-    "torch".split()
+    "torch tqdm urllib3".split()
 } | {
     "PIL": "pillow",
     "sklearn": "scikit_learn",
@@ -39,7 +39,8 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS =
     for folder in "nn supernet pedestrians data learn retrieval deploy bench".split()
 )
 _STRATEGIES = "cdnet_tf/strategies/*.py"
-_LIBRARIES = (*_FIELDS, _STRATEGIES)
+_API = "cdnet_tf/api/*.py"
+_LIBRARIES = (*_FIELDS, _STRATEGIES, _API)
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
 # Any file may import it.
@@ -95,6 +96,8 @@ _LAYERS = (
         "numpy tensorflow",
     ),
     ("cdnet_tf/deploy/versions.py", (), "protobuf tensorflow_serving_api"),
+    ("cdnet_tf/deploy/endpoint.py", (_DEPLOY,), "numpy tensorflow urllib3"),
+    ("cdnet_tf/deploy/identity.py", (_DEPLOY,), ""),
     (
         "cdnet_tf/deploy/network_file.py",
         ("cdnet_tf/data/preprocess.py",),
@@ -102,6 +105,8 @@ _LAYERS = (
     ),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     (_BENCH, (_BENCH, "cdnet_tf/nn/genotype.py"), "numpy scipy"),
+    ("cdnet_tf/api/embeddings.py", (_RETRIEVAL,), "numpy"),
+    (_API, (_API, _DEPLOY, _RETRIEVAL, _DATA), "numpy pillow tensorflow tqdm"),
     ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
     ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
     ("cdnet_tf/strategies/ridge.py", (_NN,), "numpy scikit_learn"),
@@ -176,7 +181,7 @@ def _imports(tree, sources) -> tuple[set[str], set[str], set[str]]:
         if found:
             files.add(max(found, key=len))
         elif module == "cdnet_tf":
-            continue  # its `__init__.py`, which imports nothing of ours
+            continue  # its `__init__.py`, which imports what is asked for, when it is
         elif top in _PACKAGES:
             packages.add(_PACKAGES[top])
         elif top in _TOPS or not _is_standard(top):

@@ -12,7 +12,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from cdnet_tf.data import image_files, preprocess
-from cdnet_tf.deploy import embedders, serving
+from cdnet_tf.deploy import embedders, identity, serving
 from cdnet_tf.nn import genotype, networks
 from tests import tiny
 
@@ -181,12 +181,14 @@ def test_warmup_replays(directory, served):
     sizes = [rows for _, _, rows in asked]
     assert sizes == [1, 1, 1, 3, 3, 3]
     assert {name for _, name, _ in asked} == {
-        signature.name for signature in served.signatures.values()
+        served.signatures[name].name for name in serving.SIGNATURES
     }
 
 
-def test_record_tells_a_runner_the_size(directory, network, files):
-    record = json.loads((directory / embedders.SIZE_RECORD).read_text())
+def test_record_tells_a_runner_the_size(directory, served, network, files):
+    record = json.loads((directory / identity.RECORD).read_text())
+    described = served.signatures[serving.DESCRIBE](about=tf.constant(["", "?"]))
+    assert [json.loads(text) for text in described["record"].numpy()] == [record] * 2
     width = network.output_shape[1]
     sizes = {"height": 64, "width": 32, "dimensions": width}
     assert record == {"network": "cdnet", **sizes, "scores": {"rank1": 0.5}}

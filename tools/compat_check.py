@@ -94,7 +94,8 @@ def _cases(path: str, inputs: Inputs) -> dict[str, _Run]:
     model = importlib.import_module("tensorflow").saved_model.load(path)
     return {
         name: functools.partial(_run_signature, f"{path}|{name}", inputs, model, name)
-        for name in model.signatures
+        for name, signature in model.signatures.items()
+        if "embeddings" in signature.structured_outputs
     }
 
 

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
             folder,
             name=name,
             warmup_batches=_WARMUP_BATCHES.value,
-            record=measured,
+            record={"sha256": measurements.sha256(source), **measured},
             normalisation=network_file.normalisation(source),
         )
     versions.set_label(config, name, int(target.name), _LABEL.value)

@@ -8,7 +8,6 @@ time - is read from the file itself.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -22,14 +21,13 @@ from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import (
     file_input,
     folding,
+    identity,
     network_file,
     parallel,
     quiet,
     tflite_file,
 )
 
-# Where a SavedModel that resizes by itself says which size its network has.
-SIZE_RECORD = "assets.extra/model.json"
 _USUAL_SIZE = (256, 128)
 KINDS = "a model.keras, a SavedModel directory, a .tflite file"
 # Images at a time for a TFLite file that takes any number: they stay in the cache.
@@ -229,11 +227,9 @@ def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
 
 
 def _recorded_size(path: pathlib.Path) -> tuple[int, int]:
-    record = path / SIZE_RECORD
-    if not record.exists():
-        return _USUAL_SIZE
-    size = json.loads(record.read_text("utf-8"))
-    return int(size["height"]), int(size["width"])
+    """The size that a SavedModel which resizes by itself says its network has."""
+    said = identity.record(path)
+    return (int(said["height"]), int(said["width"])) if said else _USUAL_SIZE
 
 
 def _open_tflite(path: pathlib.Path, input_size) -> Embedder:

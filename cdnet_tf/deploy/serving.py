@@ -5,7 +5,7 @@ is, at a quarter of the bytes of float32; a client that holds floats - resized b
 itself, or written as decimals in JSON, which a server refuses for a uint8 input - has
 `from_float`, on the same scale of 0..255. `from_jpeg` takes files as they are. All
 three resize and normalise with the training pipeline's own functions, and share one
-traced network.
+traced network. A fourth signature, `describe`, tells a client which network answers.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from cdnet_tf import atomic_files
 from cdnet_tf.data import datasets, preprocess
-from cdnet_tf.deploy import embedders
+from cdnet_tf.deploy import identity
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
-# What each signature takes; all give `embeddings`, (batch, d) float32.
+# What each signature of images takes; all give `embeddings`, (batch, d) float32.
 SIGNATURES = {
     "serving_default": tf.TensorSpec([None, None, None, 3], tf.uint8, "images"),
     "from_float": tf.TensorSpec([None, None, None, 3], tf.float32, "images"),
     "from_jpeg": tf.TensorSpec([None], tf.string, "jpeg"),
 }
+# Takes any strings, since a request cannot be empty, and gives the record for each.
+DESCRIBE = "describe"
+_DESCRIBE_TAKES = tf.TensorSpec([None], tf.string, "about")
 
 
 def export(
@@ -49,8 +52,10 @@ def export(
       directory: is made, or filled if it is empty.
       name: of the served model, in the warm-up requests.
       warmup_batches: images in the warm-up requests, one of each size a signature.
-      record: more for `assets.extra/model.json`, which holds height, width,
-        dimensions and the network's name.
+      record: more for `assets.extra/model.json` and the signature `describe`, which
+        both hold height, width, dimensions and the network's name. `sha256`, the
+        checksum of the network's own file, lets a client of the server know whose
+        embeddings it gets.
       normalisation: what the network expects, see `network_file`; the signatures take
         pixels and do it.
 
@@ -59,15 +64,15 @@ def export(
     """
     directory = pathlib.Path(directory)
     height, width, dimensions = _shapes(network)
-    server = _Server(network, height, width, normalisation)
+    sizes = {"height": height, "width": width, "dimensions": dimensions}
+    text = json.dumps({"network": network.name, **sizes, **(record or {})}, indent=1)
+    server = _Server(network, height, width, normalisation, text)
     tf.saved_model.save(server, str(directory), signatures=server.signatures())
     (directory / WARMUP).parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(directory / WARMUP)) as warmup:
         for log in warmup_requests(name, height, width, warmup_batches):
             warmup.write(log.SerializeToString())
-    sizes = {"height": height, "width": width, "dimensions": dimensions}
-    text = json.dumps({"network": network.name, **sizes, **(record or {})}, indent=1)
-    atomic_files.write_text(directory / embedders.SIZE_RECORD, text + "\n")
+    atomic_files.write_text(directory / identity.RECORD, text + "\n")
 
 
 class _Server(tf.Module):
@@ -79,8 +84,10 @@ class _Server(tf.Module):
         height: int,
         width: int,
         normalisation: preprocess.Normalisation,
+        record: str,
     ):
         super().__init__()
+        self._record = record
         self._normalisation = normalisation
         self._weights = network.variables
         self._size = height, width
@@ -91,7 +98,7 @@ class _Server(tf.Module):
         ).get_concrete_function(images)
 
     def signatures(self) -> dict[str, Any]:
-        return {
+        signatures = {
             name: function.get_concrete_function(SIGNATURES[name])
             for name, function in (
                 ("serving_default", self.from_images),
@@ -99,6 +106,8 @@ class _Server(tf.Module):
                 ("from_jpeg", self.from_jpeg),
             )
         }
+        describe = self.describe.get_concrete_function(_DESCRIBE_TAKES)
+        return {**signatures, DESCRIBE: describe}
 
     @tf.function
     def from_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -109,6 +118,11 @@ class _Server(tf.Module):
     def from_jpeg(self, jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
         """The bytes of JPEG or PNG files, of any sizes -> unit embeddings."""
         return self._embed(decode_batch(jpeg, *self._size))
+
+    @tf.function
+    def describe(self, about: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Any strings -> as many copies of the record, in JSON."""
+        return {"record": tf.fill(tf.shape(about), self._record)}
 
     def _embed(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         # Some kernel would fail on no images too, but not say why.
