@@ -1,9 +1,65 @@
-"""Person re-identification with CDNet: search, train, evaluate, export."""
+"""Person re-identification with CDNet: search, train, evaluate, export.
 
+    reid = cdnet_tf.load("market1501/cdnet_x0_5")
+    ranking = cdnet_tf.rank(reid("query.jpg"), reid("gallery/"))
+
+The names in `__all__` are imported when they are first used, for TensorFlow takes
+seconds to import.
+"""
+
+import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cdnet_tf.api.embeddings import (
+        Ranking,
+        evaluate_embeddings,
+        rank,
+    )
+    from cdnet_tf.api.reid import Embedded, Reid, load
+    from cdnet_tf.api.thresholds import Verdict
+    from cdnet_tf.deploy.identity import Network
+
+__all__ = [
+    "Embedded",
+    "Network",
+    "Ranking",
+    "Reid",
+    "Verdict",
+    "evaluate_embeddings",
+    "load",
+    "rank",
+]
 
 # TensorFlow reads it on import. Its remarks on start-up are no user's business.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Of itself TensorFlow takes the kernels of oneDNN only where it finds AVX-512; on other
 # processors, too, they halve the time of a training step. Macs have none.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# No module of the package may have one of these names: `cdnet_tf.evaluate` is a program
+# that is imported by this name, so the function of embeddings is called otherwise.
+_MODULES = {
+    "Embedded": "api.reid",
+    "Network": "deploy.identity",
+    "Ranking": "api.embeddings",
+    "Reid": "api.reid",
+    "Verdict": "api.thresholds",
+    "evaluate_embeddings": "api.embeddings",
+    "load": "api.reid",
+    "rank": "api.embeddings",
+}
+
+if not TYPE_CHECKING:  # A type checker would believe in any name.
+
+    def __getattr__(name: str) -> object:
+        """Imports a name of `__all__` when it is first used (PEP 562)."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        globals()[name] = getattr(module, name)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -166,9 +166,9 @@ def nearest(
         _, ignored = lookup.find(query.identities[i], query.cameras[i])
         row[lookup.junk] = np.inf
         row[ignored] = np.inf
-        first = _first(row, k)
-        indices[i, : len(first)] = first
-        far[i, : len(first)] = np.sqrt(np.maximum(row[first], 0))
+        found = first(row, k)
+        indices[i, : len(found)] = found
+        far[i, : len(found)] = np.sqrt(np.maximum(row[found], 0))
     return indices, far
 
 
@@ -277,8 +277,13 @@ def _places(row: np.ndarray, matches: np.ndarray) -> list[int]:
     ]
 
 
-def _first(row: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k smallest, ascending, earlier ones winning ties; no infinity."""
+def first(row: np.ndarray, k: int) -> np.ndarray:
+    """Returns the indices of the k smallest, ascending, earlier ones winning ties.
+
+    Args:
+      row: (n,) floats; infinite ones are never among the first.
+      k: at least 1.
+    """
     k = min(k, len(row))
     near = np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
     near = near[np.argsort(row[near], kind="stable")[:k]]
