@@ -26,7 +26,7 @@ from cdnet_tf.nn import genotype
 from cdnet_tf.settings import SEARCH_STRATEGIES, SearchSettings
 from cdnet_tf.strategies import single_path, top_k, trained
 from cdnet_tf.strategies.run import Found, Run
-from cdnet_tf.supernet import costs
+from cdnet_tf.supernet import costs, sharing
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.DEFINE_enum(
@@ -56,6 +56,14 @@ flags.DEFINE_enum(
     drawing.DRAWS,
     "How --search_strategy=single_path draws the branches of a step: each evenly, or "
     "every branch exactly once in as many steps as there are branches.",
+)
+flags.DEFINE_enum(
+    "shared",
+    SearchSettings.shared,
+    sharing.SHARING,
+    "Weights that the branches of a block share with --search_strategy=single_path: "
+    "none (`branch`), the convolutions around the streams (`body`), or also the "
+    "streams, of which a short one is the beginning of a long one (`nested`).",
 )
 flags.DEFINE_integer(
     "population", SearchSettings.population, "Networks in a generation.", 2

@@ -22,6 +22,7 @@ from cdnet_tf.learn import (
     single_path,
 )
 from cdnet_tf.nn import genotype, networks, transfer
+from cdnet_tf.supernet import sharing
 
 SCHEDULES = ("multi_step", "cosine", "exponential")
 STEMS = ("reid", "cifar")
@@ -140,6 +141,8 @@ class SearchSettings(RunSettings):
       temperature: of `gumbel` at the start; it falls to 0.
       warmup_epochs: of `uniform_warmup`, without steps of alpha.
       draw: of `single_path`, how a step's branches are drawn, see `single_path.draw`.
+      shared: of `single_path`, what the branches of a block share, one of
+        `sharing.SHARING`; `top_k` shares nothing.
       population, generations: of the evolution that follows `single_path`.
       candidates: how many networks `random`, `halving` and `regression` train.
       w_lr, w_lr_end: learning rate of the weights, at both ends of a cosine.
@@ -159,6 +162,7 @@ class SearchSettings(RunSettings):
     temperature: float = 1.0
     warmup_epochs: int = 20
     draw: str = "fair"
+    shared: str = "branch"
     population: int = 50
     generations: int = 20
     candidates: int = 32
@@ -206,6 +210,12 @@ class SearchSettings(RunSettings):
         _check_known("space", self.space, tuple(genotype.SPACES))
         _check_known("search_strategy", self.search_strategy, SEARCH_STRATEGIES)
         _check_known("draw", self.draw, single_path.DRAWS)
+        _check_known("shared", self.shared, sharing.SHARING)
+        if self.search_strategy == "top_k" and self.shared != "branch":
+            raise ValueError(
+                f"shared={self.shared}: alpha compares branches that have weights of "
+                "their own; leave it out, or use search_strategy=single_path."
+            )
         _check_known("exploration", self.exploration, bilevel.Exploration.KINDS)
         self._check_people()
         networks.check_input_shape(self.input_shape, "reid")

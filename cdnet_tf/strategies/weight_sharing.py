@@ -24,6 +24,7 @@ def make_supernet(settings: SearchSettings, num_classes: int) -> supernet.Supern
         settings.width_multiplier,
         settings.dropout,
         settings.seed,
+        settings.shared,
     )
     if settings.zero_init_residual:
         net.zero_init_residual()

@@ -1,8 +1,8 @@
-"""A bank of candidate CBlocks: one row of weights each, of which a step runs one.
+"""A bank of candidate CBlocks: rows of weights, of which a step runs one candidate's.
 
 A step gathers the rows of the chosen candidate, so gradients, momentum and weight decay
-reach those rows alone; rows not chosen do not move. How a chosen row is executed is the
-business of `branches`.
+reach those rows alone; rows not chosen do not move. Which rows a candidate has is the
+business of `sharing`, and how they are executed that of `branches`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 from cdnet_tf.nn import blocks
-from cdnet_tf.supernet import branches, packing
+from cdnet_tf.supernet import branches, packing, sharing
 
 _LAST_SCALE = "restore/bn/gamma"
 
 
 @tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 class Bank(tf.keras.layers.Layer):
-    """The candidate CBlocks of one place in the network, a row each.
+    """The candidate CBlocks of one place in the network.
 
     Args:
       lites: (Lites in stream 1, in stream 2) of each candidate.
       c_in, c_out: channels; c_out divisible by 16.
       seed: of the initial weights.
+      shared: what candidates share, one of `sharing.SHARING`.
     """
 
     def __init__(
@@ -37,20 +38,19 @@ class Bank(tf.keras.layers.Layer):
         c_in: int,
         c_out: int,
         seed: int = 0,
+        shared: str = "branch",
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.lites = tuple(map(tuple, lites))
-        self.c_in, self.c_out, self.seed = c_in, c_out, seed
-        counts = np.array([sum(pair) for pair in self.lites])
-        self._first_lite = np.cumsum(counts) - counts
-        self._num_lites = counts
+        self.c_in, self.c_out, self.seed, self.shared = c_in, c_out, seed, shared
+        self._rows_of = sharing.rows(self.lites, shared)
         self._structure = [branches.STRUCTURES.index(pair) for pair in self.lites]
 
         self._body_shapes = packing.body_shapes(c_in, c_out, c_in != c_out)
         self._lite_shapes = packing.lite_shapes(c_out // 4)
         random = np.random.default_rng(seed)
-        rows, lite_rows = len(self.lites), int(counts.sum())
+        rows, lite_rows = self._rows_of.counts
         self.body_rows = self._rows("body", rows, self._body_shapes, random)
         self.lite_rows = self._rows("lites", lite_rows, self._lite_shapes, random)
         self.body_statistics, self.lite_statistics = (
@@ -111,10 +111,7 @@ class Bank(tf.keras.layers.Layer):
         index = tf.where(
             row >= 0, tf.gather(self._structure, row * present), branches.IDENTITY
         )
-        row = row * present
-        first = tf.gather(tf.cast(self._first_lite, tf.int32), row)
-        count = tf.gather(tf.cast(self._num_lites, tf.int32), row) * present
-        where = tf.range(row, row + present), tf.range(first, first + count)
+        where = self._where(row * present, present)
         body, lites = map(tf.gather, (self.body_rows, self.lite_rows), where)
         if not learn_weights:
             body, lites = tf.stop_gradient(body), tf.stop_gradient(lites)
@@ -129,6 +126,16 @@ class Bank(tf.keras.layers.Layer):
         ):
             self._move(variable, rows, batch)
         return y
+
+    def _where(self, row: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of a candidate, of the body and of Lites; none if it is absent."""
+        counts = np.array([len(own) for own in self._rows_of.lites], np.int32)
+        padded = np.zeros((len(counts), counts.max()), np.int32)
+        for each, own in zip(padded, self._rows_of.lites):
+            each[: len(own)] = own
+        body = tf.gather(np.array(self._rows_of.body, np.int32), row)
+        count = tf.gather(counts, row) * present
+        return tf.range(body, body + present), tf.gather(padded, row)[:count]
 
     def _move(self, variable: tf.Variable, rows: Tensor, batch: Tensor) -> None:
         """Exponential moving average of the rows that ran."""
@@ -153,17 +160,17 @@ class Bank(tf.keras.layers.Layer):
         first, second = self.lites[row]
         names = [f"lite{2 * first + 1}_{i + 1}" for i in range(first)]
         names += [f"lite{2 * second + 1}_{i + 1}" for i in range(second)]
-        start = self._first_lite[row]
+        body_row, lite_rows = self._rows_of.body[row], self._rows_of.lites[row]
         named = {}
         for variables, moving in (
             ((self.body_rows, self.lite_rows), False),
             ((self.body_statistics, self.lite_statistics), True),
         ):
             body, lites = (variable.numpy() for variable in variables)
-            parts = [("", body[row], self._body_shapes)]
+            parts = [("", body[body_row], self._body_shapes)]
             parts += [
-                (f"{name}/", lites[start + i], self._lite_shapes)
-                for i, name in enumerate(names)
+                (f"{name}/", lites[i], self._lite_shapes)
+                for i, name in zip(lite_rows, names)
             ]
             for prefix, values, shapes in parts:
                 shapes = packing.statistics_shapes(shapes) if moving else shapes
@@ -179,6 +186,7 @@ class Bank(tf.keras.layers.Layer):
             "c_in": self.c_in,
             "c_out": self.c_out,
             "seed": self.seed,
+            "shared": self.shared,
         }
 
 

@@ -47,6 +47,7 @@ class MBlock(tf.keras.layers.Layer):
       space: (k1, k2, r) of each branch, as `genotype.CS` or `genotype.CDS`.
       c_in, c_out: channels.
       seed: of the initial weights.
+      shared: what branches share, one of `sharing.SHARING`.
     """
 
     def __init__(
@@ -55,13 +56,15 @@ class MBlock(tf.keras.layers.Layer):
         c_in: int,
         c_out: int,
         seed: int = 0,
+        shared: str = "branch",
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.space = tuple(genotype.Branch(*branch) for branch in space)
-        self.c_in, self.c_out, self.seed = c_in, c_out, seed
+        self.c_in, self.c_out, self.seed, self.shared = c_in, c_out, seed, shared
+        options = {"shared": shared, "dtype": self.dtype_policy}
         lites = [branch.lites for branch in self.space]
-        self.first = bank.Bank(lites, c_in, c_out, seed, dtype=self.dtype_policy)
+        self.first = bank.Bank(lites, c_in, c_out, seed, **options)
         repeated = [branch for branch in self.space if branch.repeats == 2]
         # Row of each branch in the bank of second CBlocks; -1 without one.
         self._second_row = [
@@ -71,9 +74,7 @@ class MBlock(tf.keras.layers.Layer):
         self.second = None
         if repeated:
             lites = [branch.lites for branch in repeated]
-            self.second = bank.Bank(
-                lites, c_out, c_out, seed + 1, dtype=self.dtype_policy
-            )
+            self.second = bank.Bank(lites, c_out, c_out, seed + 1, **options)
 
     def call(
         self,
@@ -130,4 +131,5 @@ class MBlock(tf.keras.layers.Layer):
             "c_in": self.c_in,
             "c_out": self.c_out,
             "seed": self.seed,
+            "shared": self.shared,
         }

@@ -32,6 +32,7 @@ class Supernet(tf.keras.Model):
       dropout: rate before the triplet feature.
       seed: of the branches' initial weights and alpha; stem, DownSamples and neck are
         initialised from Keras' global seed.
+      shared: what the branches of a block share, one of `sharing.SHARING`.
 
     Attributes:
       alpha: architecture parameters, (6, n); N(0, 1e-3), because Eq. 4 selects every
@@ -46,6 +47,7 @@ class Supernet(tf.keras.Model):
         width_multiplier: float = 1.0,
         dropout: float = 0.2,
         seed: int = 0,
+        shared: str = "branch",
         name: str = "supernet",
     ) -> None:
         super().__init__(name=name)
@@ -57,7 +59,7 @@ class Supernet(tf.keras.Model):
         self.stem = _fixed(blocks.stem, input_shape, "stem", channels=channels[0])
         self.blocks = [
             mblock.MBlock(
-                self.space, *widths, seed=100 * seed + 2 * i, name=f"mblock{i + 1}"
+                self.space, *widths, 100 * seed + 2 * i, shared, name=f"mblock{i + 1}"
             )
             for i, widths in enumerate(networks.block_channels(channels))
         ]
