@@ -42,7 +42,7 @@ class Bank(tf.keras.layers.Layer):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.lites = tuple(map(tuple, lites))
+        self.lites = tuple((first, second) for first, second in lites)
         self.c_in, self.c_out, self.seed, self.shared = c_in, c_out, seed, shared
         self._rows_of = sharing.rows(self.lites, shared)
         self._structure = [branches.STRUCTURES.index(pair) for pair in self.lites]
