@@ -21,9 +21,9 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "h5py keras_tuner matplotlib numpy packaging pymoo pytest scipy "
-    "tensorboard tensorflow tensorflow_addons tensorflow_model_optimization "
-    "torch tqdm urllib3".split()
+    for name in "h5py keras_tuner lancedb matplotlib numpy packaging pgvector psycopg "
+    "psycopg_pool pyarrow pymoo pytest scipy tensorboard tensorflow tensorflow_addons "
+    "tensorflow_model_optimization torch tqdm urllib3".split()
 } | {
     "PIL": "pillow",
     "sklearn": "scikit_learn",
@@ -38,11 +38,13 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS =
     f"cdnet_tf/{folder}/*.py"
     for folder in "nn supernet pedestrians data learn retrieval deploy bench".split()
 )
-_STRATEGIES = "cdnet_tf/strategies/*.py"
+_STRATEGIES, _GALLERY = "cdnet_tf/strategies/*.py", "cdnet_tf/gallery/*.py"
 _API = "cdnet_tf/api/*.py"
-_LIBRARIES = (*_FIELDS, _STRATEGIES, _API)
+_LIBRARIES = (*_FIELDS, _STRATEGIES, _API, _GALLERY)
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
+# What a gallery is made of: itself, and the name and checksum of a network.
+_OF_GALLERY = (_GALLERY, "cdnet_tf/deploy/identity.py")
 # Any file may import it.
 _EVERYWHERE = ("cdnet_tf/atomic_files.py", "cdnet_tf/shipped.py")
 _SHARED = (
@@ -53,6 +55,9 @@ _SHARED = (
 _PROGRAM = (
     (*_LIBRARIES, *_SHARED),
     "absl_py keras_tuner matplotlib numpy pillow tensorflow torch",
+)
+_TEST_HELPERS = (
+    *("tests/gallery_places.py", "tests/postgres_server.py", "tests/tiny.py"),
 )
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
@@ -107,6 +112,13 @@ _LAYERS = (
     (_BENCH, (_BENCH, "cdnet_tf/nn/genotype.py"), "numpy scipy"),
     ("cdnet_tf/api/embeddings.py", (_RETRIEVAL,), "numpy"),
     (_API, (_API, _DEPLOY, _RETRIEVAL, _DATA), "numpy pillow tensorflow tqdm"),
+    ("cdnet_tf/gallery/lance_store.py", _OF_GALLERY, "lancedb numpy pyarrow"),
+    (
+        "cdnet_tf/gallery/postgres_*.py",
+        _OF_GALLERY,
+        "numpy pgvector psycopg psycopg_pool pyarrow",
+    ),
+    (_GALLERY, _OF_GALLERY, "numpy pyarrow"),
     ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
     ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
     ("cdnet_tf/strategies/ridge.py", (_NN,), "numpy scikit_learn"),
@@ -140,7 +152,7 @@ _LAYERS = (
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",
-        ("cdnet_tf/*.py", "tools/*.py", "tests/tiny.py", *_LIBRARIES),
+        ("cdnet_tf/*.py", "tools/*.py", *_TEST_HELPERS, *_LIBRARIES),
         " ".join(_PACKAGES.values()),
     ),
 )

@@ -1,0 +1,107 @@
+"""Rows as a Parquet file, for backups, other programs and other galleries."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow
+from pyarrow import compute, parquet
+
+from cdnet_tf import atomic_files
+from cdnet_tf.deploy.identity import Network
+from cdnet_tf.gallery import rows
+
+_NAME, _CHECKSUM = b"cdnet_tf.network.name", b"cdnet_tf.network.checksum"
+_ROWS = 10_000  # read at once
+
+
+def write(
+    path: str | os.PathLike,
+    tables: Iterable[pyarrow.Table],
+    network: Network,
+    dimensions: int,
+) -> int:
+    """Writes a file whole or not at all; returns the number of rows.
+
+    The network stands in the metadata of the file's schema.
+    """
+    named = {_NAME: network.name.encode(), _CHECKSUM: network.checksum.encode()}
+    schema = rows.schema(dimensions).with_metadata(named)
+    count = 0
+    with atomic_files.replacing(path) as partial:
+        with parquet.ParquetWriter(partial, schema) as writer:
+            for table in tables:
+                writer.write_table(table.select(schema.names).cast(schema))
+                count += len(table)
+    return count
+
+
+def read_network(path: str | os.PathLike) -> Network | None:
+    """The network that a file names; None if the file names none."""
+    found = parquet.read_schema(path).metadata or {}
+    if _NAME not in found or _CHECKSUM not in found:
+        return None
+    return Network(found[_NAME].decode(), found[_CHECKSUM].decode())
+
+
+def read(path: str | os.PathLike) -> Iterator[pyarrow.Table]:
+    """Yields the rows of a file that are no errors, checked as `rows.table` does.
+
+    Raises:
+      ValueError: a column is missing, or a row is wrong.
+    """
+    with parquet.ParquetFile(path) as file:
+        missing = {"key", "embedding", "camera", "time"} - set(file.schema_arrow.names)
+        if missing:
+            raise ValueError(
+                f"{os.fspath(path)} has no column {', '.join(sorted(missing))}; pass a "
+                "file that Gallery.export or bulk embedding wrote."
+            )
+        for batch in file.iter_batches(_ROWS):
+            table = pyarrow.Table.from_batches([batch])
+            if "error" in table.column_names:
+                table = table.filter(table["error"].is_null())
+            if len(table):
+                yield _checked(table)
+
+
+def _checked(table: pyarrow.Table) -> pyarrow.Table:
+    found = {
+        name: table[name].to_pylist()
+        for name in rows.DESCRIPTION
+        if name in table.column_names and name != "time"
+    }
+    nothing = [None] * len(table)
+    paths, contents, metadata = (
+        found.get(name, nothing) for name in ("picture_path", "picture", "metadata")
+    )
+    times = table["time"]
+    if getattr(times.type, "tz", None) is None:
+        raise ValueError(
+            f"The column time is of type {times.type}, without a time zone; write "
+            "times in UTC and say so in its type."
+        )
+    return rows.table(
+        _matrix(table["embedding"]),
+        found["camera"],
+        rows.moments(times.cast(pyarrow.timestamp("us", "UTC"), safe=False)),
+        keys=found["key"],
+        tracks=found.get("track", nothing),
+        pictures=[path or content for path, content in zip(paths, contents)],
+        metadata=[json.loads(text) if text else None for text in metadata],
+    )
+
+
+def _matrix(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Embeddings as (rows, dimensions), of lists that may be of any type of list."""
+    lengths = compute.list_value_length(column).unique().to_pylist()
+    if len(lengths) != 1 or not lengths[0]:
+        raise ValueError(
+            f"The embeddings of the file have {lengths} dimensions; all rows must have "
+            "the same, and rows without an embedding an error."
+        )
+    numbers = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return numbers.reshape(-1, lengths[0])

@@ -1,0 +1,158 @@
+"""What `postgres_store` asks of the server, within a transaction of its caller."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow
+from pgvector import Vector
+from psycopg.types.json import Jsonb
+
+from cdnet_tf.gallery import postgres_tables as tables
+from cdnet_tf.gallery import rows, tracks
+from cdnet_tf.gallery.records import Where
+from cdnet_tf.gallery.rows import DESCRIPTION
+
+# Of the index: candidates that are followed, and how many times k of them are
+# measured again by their full embeddings.
+_FOLLOWED = 200
+_REFINED = 4
+_TYPES = ("text", "vector", "text", "timestamptz", "text", "text", "bytea", "jsonb")
+
+
+def one(connection: psycopg.Connection, statement: str, values: Sequence = ()) -> Any:
+    """The first column of the first row; None if there is no row."""
+    found = connection.execute(statement, values).fetchone()
+    return None if found is None else found[0]
+
+
+def exists(connection: psycopg.Connection, name: str) -> bool:
+    """Whether there is a table or index of this name."""
+    return one(connection, "SELECT to_regclass(%s) IS NOT NULL", [name])
+
+
+def make_extension(connection: psycopg.Connection) -> None:
+    """Sees to it that the database has pgvector.
+
+    Raises:
+      OSError: it has not, and may not get it.
+    """
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+    except psycopg.Error as error:
+        raise OSError(
+            f"The database has no extension vector, and it cannot be made: {error}. "
+            "Install pgvector on the server, and let an administrator run CREATE "
+            "EXTENSION vector in this database."
+        ) from error
+    if one(connection, "SELECT to_regtype('vector') IS NULL"):
+        raise OSError(
+            "The connection's search_path does not lead to the extension vector; add "
+            "the schema that has it, usually public."
+        )
+
+
+def copy(connection: psycopg.Connection, table: pyarrow.Table, new: set) -> None:
+    """Copies the rows whose key is new."""
+    embeddings = tracks.matrix(table).astype(np.float32)
+    columns = [
+        rows.moments(table[name]) if name == "time" else table[name].to_pylist()
+        for name in DESCRIPTION
+    ]
+    statement = "COPY cdnet_rows FROM STDIN (FORMAT BINARY)"
+    with connection.cursor().copy(statement) as copying:
+        copying.set_types(_TYPES)
+        for embedding, (key, *middle, metadata) in zip(embeddings, zip(*columns)):
+            if key in new:
+                described = Jsonb(metadata, dumps=str)  # text already
+                copying.write_row((key, Vector(embedding), *middle, described))
+
+
+def exactly(
+    connection: psycopg.Connection, query: Vector, k: int, where: Where
+) -> pyarrow.Table:
+    """Compares the query with each row that is meant."""
+    condition, values = tables.condition(where)
+    # The index holds halves of these numbers, so it cannot be used.
+    statement = (
+        f"SELECT {selected(DESCRIPTION)}, (embedding <-> %s) ^ 2 FROM cdnet_rows "
+        f"WHERE {condition} ORDER BY embedding <-> %s LIMIT %s"
+    )
+    return _answer(connection, statement, [query, *values, query, k])
+
+
+def by_index(
+    connection: psycopg.Connection, query: Vector, k: int, where: Where, dimensions: int
+) -> pyarrow.Table:
+    """Lets the server choose between the index and the rows that are meant."""
+    condition, values = tables.condition(where)
+    followed = min(1000, max(_FOLLOWED, _REFINED * k))  # 1,000 is pgvector's limit
+    connection.execute(f"SET LOCAL hnsw.ef_search = {followed}")
+    # Goes on where the filter leaves too few of the candidates.
+    connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
+    half = f"halfvec({dimensions})"
+    statement = (
+        f"WITH near AS MATERIALIZED (SELECT *, embedding <-> %s AS distance "
+        f"FROM cdnet_rows WHERE {condition} "
+        f"ORDER BY embedding::{half} <-> %s::{half} LIMIT %s) "
+        f"SELECT {selected(DESCRIPTION)}, distance ^ 2 FROM near "
+        "ORDER BY distance LIMIT %s"
+    )
+    return _answer(connection, statement, [query, *values, query, _REFINED * k, k])
+
+
+def delete(connection: psycopg.Connection, where: Where) -> int:
+    """Deletes the rows that are meant, and their keys; returns how many."""
+    condition, values = tables.condition(where)
+    return one(connection, tables.DELETE.format(condition=condition), values)
+
+
+def drop_before(connection: psycopg.Connection, until: datetime.datetime) -> int:
+    """Drops the partitions that end by a time; returns how many rows they had."""
+    last = tables.last_to_drop(until)
+    count = 0
+    for (name,) in connection.execute(tables.OLD, [last]).fetchall():
+        count += one(connection, f"SELECT count(*) FROM {name}")
+        connection.execute(f"DROP TABLE {name}")
+    if count:
+        before = tables.week(until)
+        connection.execute("DELETE FROM cdnet_keys WHERE time < %s", [before])
+        connection.execute("INSERT INTO cdnet_unerased (name) VALUES ('cdnet_keys')")
+    return count
+
+
+def selected(columns: Sequence[str]) -> str:
+    """Columns as they are selected."""
+    return ", ".join(f"{c}::text" if c == "metadata" else c for c in columns)
+
+
+def to_table(
+    found: Sequence[tuple], columns: Sequence[str], dimensions: int
+) -> pyarrow.Table:
+    """An Arrow table of selected rows."""
+    schema = rows.schema(dimensions)
+    arrays = []
+    for name, values in zip(columns, zip(*found)):
+        if name == "embedding":
+            numbers = np.concatenate([value.to_numpy() for value in values])
+            array = pyarrow.FixedSizeListArray.from_arrays(numbers, dimensions)
+        else:
+            array = pyarrow.array(values, schema.field(name).type)
+        arrays.append(array)
+    fields = [schema.field(name) for name in columns]
+    return pyarrow.table(arrays, schema=pyarrow.schema(fields))
+
+
+def _answer(
+    connection: psycopg.Connection, statement: str, values: Sequence
+) -> pyarrow.Table:
+    with connection.cursor(binary=True) as cursor:
+        found = cursor.execute(statement, values).fetchall()
+    described = to_table([row[:-1] for row in found], DESCRIPTION, 1) if found else None
+    if described is None:
+        return rows.nothing()
+    return described.append_column("squared", [pyarrow.array(r[-1] for r in found)])
