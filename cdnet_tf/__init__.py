@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from cdnet_tf.api.reid import Embedded, Reid, load
     from cdnet_tf.api.thresholds import Verdict
     from cdnet_tf.deploy.identity import Network
+    from cdnet_tf.gallery.gallery import Gallery
 
 __all__ = [
     "Embedded",
+    "Gallery",
     "Network",
     "Ranking",
     "Reid",
@@ -42,6 +44,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # that is imported by this name, so the function of embeddings is called otherwise.
 _MODULES = {
     "Embedded": "api.reid",
+    "Gallery": "gallery.gallery",
     "Network": "deploy.identity",
     "Ranking": "api.embeddings",
     "Reid": "api.reid",
