@@ -7,6 +7,7 @@ import datetime
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -17,8 +18,10 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+import cdnet_tf
 from cdnet_tf.deploy.identity import Network
 from cdnet_tf.gallery.gallery import Gallery
+from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import ranking
 from tests import gallery_places, postgres_server
 from tests.gallery_places import DIMENSIONS, MINUTE, NETWORK, OTHER, START
@@ -439,3 +442,30 @@ def test_threads_share_a_gallery(gallery, rows):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_snippets_of_the_docs_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    page = pathlib.Path(__file__).parents[1] / "docs" / "gallery.md"
+    snippets = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    assert len(snippets) == 3
+
+    def embed(paths):
+        """What needs no network: a row of 8 numbers for each name of a file."""
+        names = [paths] if isinstance(paths, str) else paths
+        seeds = [list(os.path.basename(name).encode()) for name in names]
+        return np.stack([np.random.default_rng(s).standard_normal(8) for s in seeds])
+
+    embed.network = NETWORK
+    monkeypatch.setattr(cdnet_tf, "load", lambda _: embed)
+    monkeypatch.chdir(tmp_path)
+    writer.write_pedestrians(
+        "runs/pedestrians", train_identities=2, test_identities=3, height=32, width=16
+    )
+    names: dict = {}
+    exec("\n".join(snippets), names)
+    ranked = capsys.readouterr().out.splitlines()
+    assert len(ranked) == 7 and ranked[:5] == sorted(ranked[:5])
+    assert f"camera {names['camera']}" not in "".join(ranked)
+    assert ranked[5].startswith("0 rows; their bytes were gone at 20")
+    assert ranked[6] == "None"  # nothing waits to be erased
+    assert len(names["tracks"]) == 10 and names["again"][0].distance == 0

@@ -8,6 +8,7 @@
   python tools/benchmark.py rank                   # Market-1501's size, and re-ranking
   python tools/benchmark.py input --data_dir=DIR   # batches per second
   python tools/benchmark.py embed --data_dir=DIR   # a gallery, against Keras
+  python tools/benchmark.py gallery                # search, filters and recall
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
 
@@ -48,6 +49,7 @@ _PROGRAMS = {
     "profile": ["benchmark_search.py", "profile"],
     "input": ["benchmark_input.py"],
     "embed": ["benchmark_embedding.py"],
+    "gallery": ["benchmark_gallery.py"],
     "inference": ["benchmark_inference.py"],
 }
 

@@ -1,0 +1,26 @@
+"""The benchmark of a gallery says what it measured."""
+
+from __future__ import annotations
+
+import json
+
+from absl import flags
+from absl.testing import flagsaver
+
+from tools import benchmark_gallery
+
+
+def test_says_what_was_added_and_found(tmp_path, capsys):
+    with flagsaver.flagsaver():
+        small = ["--sizes=400", "--dimensions=8", "--queries=2"]
+        flags.FLAGS(["benchmark_gallery", *small, f"--directory={tmp_path}"])
+        benchmark_gallery.main(["benchmark_gallery"])
+    assert not list(tmp_path.iterdir())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["gallery"] for line in lines] == ["retrieval.ranking"] * 4 + [
+        *["folder"] * 6
+    ]
+    assert lines[0]["rows_left"] == 400 > lines[1]["rows_left"] > lines[2]["rows_left"]
+    assert lines[4]["added_rows_per_s"] > 0 and lines[9]["megabytes"] >= 0
+    for line, name in zip(lines[5:9], ("all", "95 %", "5.8 %", "0.8 %")):
+        assert line["filter"] == name and line["exact_lowest_recall"] == 1

@@ -1,0 +1,196 @@
+"""Times a gallery beside the ranking in memory; `benchmark.py gallery` runs it.
+
+  python tools/benchmark_gallery.py                          # in a folder
+  python tools/benchmark_gallery.py --url=postgresql://...   # in PostgreSQL, too
+
+For each number of rows: how many rows a second are added, how long the index takes to
+build, and for each filter how long a search takes row by row, with the index, and with
+`ranking.nearest` on embeddings in memory, with the index's recall. Rows are made up:
+people seen by eight cameras, whose embeddings lean the way of their camera. Times are
+medians over the queries, which are put one at a time. One JSON line a result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
+import numpy as np
+from absl import app, flags
+
+from cdnet_tf.deploy.identity import Network
+from cdnet_tf.gallery.gallery import Gallery
+from cdnet_tf.retrieval import ranking
+
+_SIZES = flags.DEFINE_list("sizes", ["100000", "1000000"], "Numbers of rows to try.")
+_DIMENSIONS = flags.DEFINE_integer("dimensions", 768, "Of an embedding.", 1)
+_QUERIES = flags.DEFINE_integer("queries", 20, "Timed searches of each kind.", 1)
+_DIRECTORY = flags.DEFINE_string(
+    "directory",
+    None,
+    "Where the gallery's folder is made and removed; 1,000,000 rows take 4 GB. "
+    "Default: the system's directory for temporary files.",
+)
+_URL = flags.DEFINE_string(
+    "url",
+    None,
+    "A PostgreSQL database without a gallery, postgresql://USER@HOST/DATABASE; "
+    "what is added to it stays there.",
+)
+
+_NETWORK = Network("made up", "0" * 64)
+_START = np.datetime64("2026-01-01")
+_BATCH = 10_000
+_K = 50
+# The shares of the cameras; filters leave all rows, 95 %, 5.8 % and 0.8 % of them.
+_CAMERAS = (0.05, 0.058, 0.008, 0.3, 0.2, 0.15, 0.134, 0.1)
+_FILTERS: dict[str, dict[str, Any]] = {
+    "all": {},
+    "95 %": {"not_cameras": [0]},
+    "5.8 %": {"cameras": [1]},
+    "0.8 %": {"cameras": [2]},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _People:
+    embeddings: np.ndarray
+    cameras: np.ndarray
+    queries: np.ndarray
+
+    def chosen(self, conditions: dict[str, Any]) -> np.ndarray:
+        """The places of the rows that a filter leaves."""
+        left = np.isin(self.cameras, conditions.get("cameras", range(len(_CAMERAS))))
+        return np.flatnonzero(
+            left & ~np.isin(self.cameras, conditions.get("not_cameras", []))
+        )
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    for rows in map(int, _SIZES.value):
+        people = _make_people(rows, _DIMENSIONS.value, _QUERIES.value)
+        wanted = {name: _rank(people, name) for name in _FILTERS}
+        with tempfile.TemporaryDirectory(dir=_DIRECTORY.value) as folder:
+            path = pathlib.Path(folder, "gallery")
+            with Gallery(path, network=_NETWORK) as gallery:
+                _measure(gallery, people, wanted)
+            size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+            _emit(rows=rows, gallery="folder", megabytes=size // 2**20)
+        if _URL.value:
+            with Gallery(_URL.value, network=_NETWORK) as gallery:
+                if gallery.count():
+                    raise app.UsageError(f"--url={gallery.location} is not empty.")
+                _measure(gallery, people, wanted)
+
+
+def _make_people(count: int, dimensions: int, queries: int) -> _People:
+    draw = np.random.default_rng(0)
+    people = draw.standard_normal((max(1, count // 20), dimensions), np.float32)
+    places = draw.standard_normal((len(_CAMERAS), dimensions), np.float32)
+    cameras = draw.choice(len(_CAMERAS), count + queries, p=_CAMERAS)
+    embeddings = np.empty((count + queries, dimensions), np.float32)
+    for start in range(0, len(embeddings), _BATCH):
+        part = embeddings[start : start + _BATCH]
+        part[:] = draw.standard_normal(part.shape, np.float32)
+        part += people[draw.integers(0, len(people), len(part))]
+        part += 0.8 * places[cameras[start : start + _BATCH]]
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return _People(embeddings[:count], cameras[:count], embeddings[count:])
+
+
+def _rank(people: _People, name: str) -> list[set[str]]:
+    """The keys of the first ten of each query's ranking in memory; prints the time."""
+    chosen = people.chosen(_FILTERS[name])
+    # The copy stands for a gallery that holds these rows alone.
+    left = people.embeddings if name == "all" else people.embeddings[chosen]
+    # Everybody is somebody else, so the protocol ignores nothing.
+    query, gallery = (
+        types.SimpleNamespace(identities=np.full(n, who), cameras=np.zeros(n, int))
+        for n, who in ((1, 1), (len(chosen), 2))
+    )
+
+    def nearest(embedding):
+        return ranking.nearest(embedding[np.newaxis], query, left, gallery, _K)
+
+    found, milliseconds = _timed(nearest, people.queries)
+    _emit(
+        rows=len(people.cameras),
+        gallery="retrieval.ranking",
+        filter=name,
+        rows_left=len(chosen),
+        search_ms=milliseconds,
+    )
+    return [{f"{chosen[i]}" for i in indices[0][:10]} for indices, _ in found]
+
+
+def _measure(gallery: Gallery, people: _People, wanted: dict) -> None:
+    rows, kind = len(people.cameras), _kind(gallery)
+    began = time.perf_counter()
+    for start in range(0, rows, _BATCH):
+        part = slice(start, min(rows, start + _BATCH))
+        places = np.arange(part.start, part.stop)
+        gallery.add(
+            people.embeddings[part],
+            people.cameras[part],
+            _START + places.astype("timedelta64[s]"),
+            keys=[str(place) for place in places],
+        )
+    added = time.perf_counter()
+    gallery.index()
+    built = time.perf_counter()
+    _emit(
+        rows=rows,
+        gallery=kind,
+        added_rows_per_s=round(rows / (added - began)),
+        index_s=round(built - added, 1),
+    )
+    for name, conditions in _FILTERS.items():
+        result: dict[str, Any] = {"rows": rows, "gallery": kind, "filter": name}
+        for exact in (True, False):
+
+            def search(query, exact=exact, conditions=conditions):
+                return gallery.search(query, _K, exact=exact, **conditions)
+
+            found, milliseconds = _timed(search, people.queries)
+            hits = [
+                len(keys & {match.key for match in matches[:10]}) / len(keys)
+                for keys, matches in zip(wanted[name], found)
+            ]
+            way = "exact" if exact else "index"
+            result[f"{way}_ms"] = milliseconds
+            result[f"{way}_recall_at_10"] = round(statistics.mean(hits), 4)
+            result[f"{way}_lowest_recall"] = min(hits)
+        _emit(**result)
+
+
+def _kind(gallery: Gallery) -> str:
+    return "PostgreSQL" if "://" in str(gallery.location) else "folder"
+
+
+def _timed(search: Callable, queries: np.ndarray) -> tuple[list, float]:
+    """Answers, and the median of their milliseconds after one that does not count."""
+    search(queries[0])
+    found, took = [], []
+    for query in queries:
+        began = time.perf_counter()
+        found.append(search(query))
+        took.append(1000 * (time.perf_counter() - began))
+    return found, round(statistics.median(took), 1)
+
+
+def _emit(**result) -> None:
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
