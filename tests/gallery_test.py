@@ -456,11 +456,11 @@ def test_snippets_of_the_docs_run_one_after_the_other(tmp_path, monkeypatch, cap
         return np.stack([np.random.default_rng(s).standard_normal(8) for s in seeds])
 
     embed.network = NETWORK
-    monkeypatch.setattr(cdnet_tf, "load", lambda _: embed)
+    # `setattr` would look at the old value, which imports TensorFlow.
+    monkeypatch.setitem(vars(cdnet_tf), "load", lambda _: embed)
     monkeypatch.chdir(tmp_path)
-    writer.write_pedestrians(
-        "runs/pedestrians", train_identities=2, test_identities=3, height=32, width=16
-    )
+    few = {"train_identities": 1, "test_identities": 3, "distractors": 9, "junk": 0}
+    writer.write_pedestrians("runs/pedestrians", **few, height=32, width=16)
     names: dict = {}
     exec("\n".join(snippets), names)
     ranked = capsys.readouterr().out.splitlines()

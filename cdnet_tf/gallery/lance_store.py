@@ -30,7 +30,7 @@ _OLD = datetime.timedelta(hours=1)
 _SCANNED_ROWS = 10_000
 # Of the index: lists that are searched first when nothing is filtered out, and how
 # many times k candidates are measured again by their full embeddings.
-_LISTS = 16
+_LISTS = 24
 _REFINED = 8
 
 
