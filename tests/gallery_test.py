@@ -375,6 +375,16 @@ def test_parquet_of_bulk_embedding_is_added_without_its_errors(gallery, tmp_path
         gallery.add_parquet(file)
 
 
+@pytest.mark.parametrize(
+    "place, store, extra",
+    [("people", "lance_store", "gallery"), ("postgres://x", "postgres_store", "postg")],
+)
+def test_says_what_to_install(monkeypatch, place, store, extra):
+    monkeypatch.setitem(sys.modules, f"cdnet_tf.gallery.{store}", None)
+    with pytest.raises(ImportError, match=rf"pip install 'cdnet_tf\[{extra}"):
+        Gallery(place)
+
+
 def _start(place, name, batches, rows):
     code = [_WRITER, place, name, str(batches), str(rows), NETWORK.checksum]
     command = [sys.executable, "-c", *code]

@@ -31,8 +31,8 @@ _PACKAGES = {
     "google": "protobuf",
     "tensorflow_serving": "tensorflow_serving_api",
 }
-# Installed by hand where it is wanted; absent from the lock and so from BUILD.
-_UNLOCKED = {"torch"}
+# Packages and extras that are installed by hand, and so absent from lock and BUILD.
+_UNLOCKED = {"gpu", "torch"}
 
 _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS = tuple(
     f"cdnet_tf/{folder}/*.py"
@@ -311,8 +311,9 @@ def lock_problems(setup: str, lock: str) -> list[str]:
     """What `setup.cfg` requires and the lock does not hold, or not in its range."""
     parser = configparser.ConfigParser()
     parser.read_string(setup)
+    extras = parser["options.extras_require"].items()
     required = parser["options"]["install_requires"]
-    required += parser["options.extras_require"]["dev"]
+    required += "".join(lines for name, lines in extras if name not in _UNLOCKED)
     locked = dict(re.findall(r"^([^\s#=]+)==(\S+)", lock, flags=re.MULTILINE))
     problems = []
     for line in filter(None, required.splitlines()):
