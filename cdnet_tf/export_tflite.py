@@ -25,6 +25,7 @@ from cdnet_tf.deploy import (
     gate,
     measurements,
     network_file,
+    npu,
     quantize,
     quantized_training,
     rewrite,
@@ -89,6 +90,18 @@ _REWRITE = flags.DEFINE_list(
     [],
     "Faster forms of the same function: `pool`, `shortcut` or both; docs/inference.md.",
 )
+_NPU = flags.DEFINE_list(
+    "npu",
+    [],
+    "Arm Ethos-U chips to compile the int8 and uint8 files for, such as ethos-u65-256; "
+    "needs the extra `npu`.",
+)
+_NPU_SYSTEM_CONFIG = flags.DEFINE_string(
+    "npu_system_config", None, "Clock and memories around the NPU; docs/export.md."
+)
+_NPU_MEMORY_MODE = flags.DEFINE_string(
+    "npu_memory_mode", None, "Where the NPU's data lie; docs/export.md."
+)
 _REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
 _WORST = 20  # layers listed
 
@@ -103,6 +116,7 @@ def main(argv: list[str]) -> int:
     tf.keras.utils.set_random_seed(seed)
     with shared_flags.refusing():
         model = shipped.resolve(_MODEL.value, "a training's model.keras")
+        chips = _chips()
     network = embedders.load_network(model)
     normalisation = network_file.normalisation(model)
     data = shared_flags.read_data()
@@ -129,12 +143,15 @@ def main(argv: list[str]) -> int:
             )
             rows.append(row)
             print(_progress(row), flush=True)
+            if chips and form.variant in npu.VARIANTS and not row["failure"]:
+                row["npu"] = npu.compile_beside(directory / row["file"], chips)
     finally:
         # Also of an export that breaks off: files are not left without their row.
         for left_out in export_report.write(directory, rows, settings):
             print(left_out, file=sys.stderr)
     print(f"\n{export_report.table(rows, judge.reference)}\n\n{_end(directory, rows)}")
-    return int(any(row["failure"] for row in rows))
+    made = [*rows, *export_report.compiled(rows)]
+    return int(any(each["failure"] for each in made))
 
 
 def _check_flags() -> None:
@@ -158,6 +175,23 @@ def _check_flags() -> None:
         )
     if not (_OUTPUT_DIR.value or _DEBUG_LAYERS.value):
         raise app.UsageError("Name an --output_dir.")
+
+
+def _chips() -> list[npu.Target]:
+    """What --npu asks for; raises ValueError where it cannot be had."""
+    given = _NPU_SYSTEM_CONFIG.value, _NPU_MEMORY_MODE.value
+    if not _NPU.value:
+        if any(given):
+            raise ValueError("Name the chip, too, as in --npu=ethos-u65-256.")
+        return []
+    variants = set(_VARIANTS.value) & set(npu.VARIANTS)
+    if not variants or _SELECTIVE.value or _BATCH.value == "dynamic":
+        raise ValueError(
+            f"An NPU runs whole-integer files of one image: use --npu with "
+            f"--variants={','.join(npu.VARIANTS)} or one of them, and without "
+            "--selective and --batch=dynamic."
+        )
+    return npu.targets(_NPU.value, *given)
 
 
 def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
@@ -219,31 +253,13 @@ def _gate(
         part = f"{part}, {drawn}" if part else drawn
     images = sum(map(len, splits))
     print(f"Judging on {images:,} images of {shared_flags.DATASET.value}.", flush=True)
-    batches = _decoded_once(splits, *network.input_shape[1:3])
+    paths = [each.paths for each in splits]
+    height, width = network.input_shape[1:3]
+    megabytes = shared_flags.CACHE_MB.value
+    batches = image_files.in_one_cache(paths, height, width, megabytes)
     query, gallery = map(gate.Split, splits, batches)
     name = shared_flags.DATASET.value
     return gate.Gate(network, query, gallery, name, part, normalisation)
-
-
-def _decoded_once(
-    splits: Sequence[datasets.Images], height: int, width: int
-) -> list[image_files.ImageBatches]:
-    """The images of some splits, kept in memory as far as --cache_mb or a quarter goes.
-
-    The splits share that memory by their size, so all of them fit or none does.
-    """
-    megabytes = shared_flags.CACHE_MB.value
-    if megabytes is None:
-        available = image_files.available_memory() // 4
-    else:
-        available = megabytes * 2**20
-    images = sum(map(len, splits))
-    return [
-        image_files.ImageBatches(
-            each.paths, height, width, cache_bytes=available * len(each) // images
-        )
-        for each in splits
-    ]
 
 
 def _planned(

@@ -56,10 +56,28 @@ def test_readme_gets_thresholds_of_the_very_file_alone(tmp_path, composed):
     rows = [_row(a), _row(b)]
     b.write_bytes(b"another")
     assert export_report.write(tmp_path, rows, {}) == []
-    files, measured = composed[-1]
+    files, measured, _ = composed[-1]
     assert files == {"a.tflite": "a", "b.tflite": "another"}
     assert list(measured) == ["a.tflite"]
     assert (tmp_path / export_report.README).read_text() == "text"
+
+
+def test_files_for_chips_are_named_while_they_are_of_the_file_there(tmp_path, composed):
+    a, chip, old = (
+        _write(tmp_path / f"{x}.tflite", x.encode())
+        for x in ("a", "a_ethos-u65-256_vela", "b_ethos-u65-256_vela")
+    )
+    sha256 = measurements.sha256(chip)
+    report = {"file": chip.name, "accelerator": "ethos-u65-256", "sha256": sha256}
+    failed = {"file": None, "accelerator": "ethos-u85-256", "sha256": None}
+    rows = [_row(a, npu=[report, failed])]
+    (problem,) = export_report.write(tmp_path, rows, {})
+    assert problem.startswith(f"README.txt leaves out {old.name}: it was not compiled ")
+    files, _, for_chips = composed[-1]
+    assert list(files) == ["a.tflite"]
+    assert for_chips == {chip.name: "a.tflite, for ethos-u65-256"}
+    chip.write_bytes(b"another")
+    assert len(export_report.write(tmp_path, rows, {})) == 2
 
 
 def test_says_which_files_it_cannot_describe(tmp_path):

@@ -221,11 +221,11 @@ def test_calibrates_on_training_images_alone(data_dir, model, monkeypatch):
     assert set(asked[0]) <= set(data.train.paths)
 
 
-@pytest.mark.parametrize("megabytes, decodes_again", [("0", True), ("1", False)])
+@pytest.mark.parametrize("megabytes, decodes_again", [(0, True), (1, False)])
 def test_decodes_once_if_memory_allows(data_dir, monkeypatch, megabytes, decodes_again):
     data = datasets.read("market1501", data_dir)
-    flags.FLAGS(["export_tflite", f"--cache_mb={megabytes}"], known_only=True)
-    batches = export_tflite._decoded_once([data.query, data.gallery], 64, 32)
+    paths = [data.query.paths, data.gallery.paths]
+    batches = image_files.in_one_cache(paths, 64, 32, megabytes)
     first = [np.concatenate(list(each)) for each in batches]
     decoded = []
     decode = image_files.decoded
@@ -254,7 +254,23 @@ def test_refuses_flags_that_make_no_sense(arguments, complaint):
         export_tflite._check_flags()
 
 
-def test_a_rewritten_file_embeds_alike_and_says_so(data_dir, tmp_path):
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["--npu=ethos-u65-256", "--variants=float32,int8_float_io"], "whole-integer"),
+        (["--npu=ethos-u65-256", "--batch=dynamic"], "without --selective and --batch"),
+        (["--npu_memory_mode=Sram_Only"], "Name the chip, too, as in --npu="),
+        (["--npu=ethos-u66"], "npu=ethos-u66: use ethos-u55-32"),
+    ],
+)
+def test_refuses_chips_that_cannot_be_had(arguments, complaint):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["export_tflite", "--model=x", *arguments])
+    with pytest.raises(ValueError, match=complaint):
+        export_tflite._chips()
+
+
+def test_a_rewritten_file_embeds_alike_and_says_so(data_dir, tmp_path, capsys):
     """Of a network that was trained on CIFAR's colours, which the file keeps."""
     model = tmp_path / "model.keras"
     network_file.save(tiny.network(shallow=True), model, preprocess.CIFAR)
@@ -264,7 +280,8 @@ def test_a_rewritten_file_embeds_alike_and_says_so(data_dir, tmp_path):
     arguments += ["--calibration_images=8", "--max_map_drop=100"]
     with flagsaver.flagsaver():
         flags.FLAGS.unparse_flags()
-        flags.FLAGS(["export_tflite", *arguments, "--rewrite=pool,shortcut"])
+        arguments += ["--rewrite=pool,shortcut", "--npu=ethos-u65-256"]
+        flags.FLAGS(["export_tflite", *arguments])
         assert export_tflite.main(["export_tflite"]) == 0
     (row,) = _rows(tmp_path).values()
     assert row["file"] == "cdnet_int8_fast.tflite"
@@ -275,3 +292,9 @@ def test_a_rewritten_file_embeds_alike_and_says_so(data_dir, tmp_path):
     assert said["mean"] == pytest.approx([129.3, 124.1, 112.4])
     text = (tmp_path / "README.txt").read_text()
     assert "mean 129.3 124.1 112.4, std 68.2 65.4 70.4" in text
+    (chip,) = row["npu"]
+    assert chip["file"] == "cdnet_int8_fast_ethos-u65-256_vela.tflite"
+    assert chip["cpu_operators"] == [] and (tmp_path / chip["file"]).exists()
+    line = f"{chip['file']}\n    from {row['file']}, for ethos-u65-256"
+    assert line in text and f"{chip['file']}   " in capsys.readouterr().out
+    assert "README.txt leaves out" not in text

@@ -150,6 +150,29 @@ def check_images(paths: Sequence[str]) -> None:
         pass
 
 
+def in_one_cache(
+    groups: Sequence[Sequence[str]],
+    height: int,
+    width: int,
+    megabytes: int | None = None,
+) -> list[ImageBatches]:
+    """Groups of images, kept in memory as far as it goes.
+
+    The groups share that memory by their size, so all of them fit or none does.
+
+    Args:
+      groups: paths of the image files.
+      height, width: pixels.
+      megabytes: for all of them; None stands for a quarter of what is available.
+    """
+    room = available_memory() // 4 if megabytes is None else megabytes * 2**20
+    images = sum(map(len, groups))
+    return [
+        ImageBatches(paths, height, width, cache_bytes=room * len(paths) // images)
+        for paths in groups
+    ]
+
+
 def available_memory() -> int:
     """Returns the bytes of memory a new array may use, caches of the system included.
 

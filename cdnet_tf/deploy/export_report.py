@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdnet_tf import atomic_files
-from cdnet_tf.deploy import measurements, readme, tflite_file
+from cdnet_tf.deploy import measurements, npu, readme, tflite_file
 
 NAME = "export_report.json"
 README = "README.txt"
@@ -59,17 +59,42 @@ def _describes(row: Mapping[str, Any], path: pathlib.Path) -> bool:
 
 def _write_readme(directory: pathlib.Path, rows: list[dict[str, Any]]) -> list[str]:
     files, left_out = {}, []
-    for path in sorted(directory.glob("*.tflite")):
-        try:
-            files[path.name] = tflite_file.describe(path.read_bytes())
-        except ValueError as error:
-            left_out.append(f"{README} leaves out {path.name}: {error}")
     measured = {
         row["file"]: row for row in rows if _describes(row, directory / row["file"])
     }
-    text = readme.compose(files, measured)
+    for_chips = _for_chips(directory, list(measured.values()))
+    for path in sorted(directory.glob("*.tflite")):
+        try:
+            if not npu.is_compiled(path.name):
+                files[path.name] = tflite_file.describe(path.read_bytes())
+            elif path.name not in for_chips:
+                raise ValueError(
+                    "it was not compiled from the file that stands there now; export "
+                    "with --npu again, or delete it."
+                )
+        except ValueError as error:
+            left_out.append(f"{README} leaves out {path.name}: {error}")
+    text = readme.compose(files, measured, for_chips)
     atomic_files.write_text(directory / README, text)
     return left_out
+
+
+def compiled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What `npu.compile_beside` says of all rows' files."""
+    return [report for row in rows for report in row.get("npu", ())]
+
+
+def _for_chips(
+    directory: pathlib.Path, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """What each compiled file is for, by its name; those alone that rows describe."""
+    found = {}
+    for row in rows:
+        for report in row.get("npu", ()):
+            path = directory / str(report["file"])
+            if path.exists() and measurements.sha256(path) == report["sha256"]:
+                found[path.name] = f"{row['file']}, for {report['accelerator']}"
+    return found
 
 
 def table(rows: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]) -> str:
@@ -98,6 +123,7 @@ def table(rows: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]) -> st
         if row["failure"]:
             lines.append(f"FAILED  {row['file']}: {row['failure']}")
     runtimes = {f"{row['runtime']}, {row['cpu']}" for row in rows if "cpu" in row}
-    return "\n".join(
-        [*lines, *(f"ms: median of one image, {each}." for each in sorted(runtimes))]
-    )
+    lines += [f"ms: median of one image, {each}." for each in sorted(runtimes)]
+    if reports := compiled(rows):
+        lines += ["", npu.table(reports)]
+    return "\n".join(lines)

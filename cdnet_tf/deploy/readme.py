@@ -34,6 +34,12 @@ embeddings of the very file, of images that were not mirrored, over all pairs of
 and a gallery image from different cameras. Your cameras may need others: measure there.
 """
 
+_CHIPS = """\
+These files run on the chip that they were compiled for, by Arm's Vela, and on no other
+processor. Input, output and thresholds are those of the file that each was made from;
+none was run on its chip.
+"""
+
 _PYTHON = """
 import json
 import sys
@@ -113,7 +119,9 @@ PROGRAMS = {
 
 
 def compose(
-    files: Mapping[str, Mapping[str, Any]], measured: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, Mapping[str, Any]],
+    measured: Mapping[str, Mapping[str, Any]],
+    for_chips: Mapping[str, str] | None = None,
 ) -> str:
     """Returns the text of README.txt.
 
@@ -121,8 +129,12 @@ def compose(
       files: what `tflite_file.describe` says, by file name.
       measured: `thresholds` and `measured` of those files that were measured, by file
         name, as `gate.Gate.judge` gives them.
+      for_chips: source and chip of each file that is compiled for one, by file name.
     """
     parts = [_HEAD, "Files\n", *map(_row, files, files.values())]
+    if for_chips:
+        parts += ["", "Camera chips\n", _CHIPS]
+        parts += [f"  {name}\n    from {what}" for name, what in for_chips.items()]
     parts += ["", "Same person\n", _SAME_PERSON]
     parts += [_same_person(name, measured.get(name)) for name in files]
     for title, program in PROGRAMS.items():

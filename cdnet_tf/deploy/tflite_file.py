@@ -164,6 +164,16 @@ def op_counts(content: bytes) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
+def writers(content: bytes) -> dict[str, str]:
+    """The operation that writes each tensor, TFLite's names of both, tensor first."""
+    graph = _Graph(content)
+    return {
+        graph.tensor_name(tensor): graph.op_name(op)
+        for op in graph.operators
+        for tensor in op.outputs
+    }
+
+
 def _buffer(data: bytes):
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
