@@ -108,6 +108,17 @@ _LAYERS = (
         ("cdnet_tf/data/preprocess.py",),
         "h5py numpy tensorflow",
     ),
+    # A search asks for thousands of times, and does without TensorFlow.
+    ("cdnet_tf/deploy/latency.py", ("cdnet_tf/nn/genotype.py",), ""),
+    (
+        "cdnet_tf/deploy/latency_fit.py",
+        (
+            "cdnet_tf/bench/agreement.py",
+            "cdnet_tf/deploy/latency.py",
+            "cdnet_tf/nn/genotype.py",
+        ),
+        "numpy",
+    ),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     (_BENCH, (_BENCH, "cdnet_tf/nn/genotype.py"), "numpy scipy"),
     ("cdnet_tf/api/embeddings.py", (_RETRIEVAL,), "numpy"),

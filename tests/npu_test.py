@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from cdnet_tf.deploy import npu, tflite, tflite_file
 
-_U55 = npu.Target("ethos-u55-32")
+_U55 = npu.Target("ethos-u55-32", "Ethos_U55_High_End_Embedded", "Shared_Sram")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,13 @@ def test_writes_a_file_for_the_chip_and_reports_what_it_takes(folder):
     table = npu.table([report])
     assert "for ethos-u55-32, Ethos_U55_High_End_Embedded (500 MHz), Shared" in table
     json.dumps(report)
+
+
+def test_each_family_has_a_system_and_a_memory_of_its_own():
+    assert npu.targets(["ethos-u55-32", "ethos-u85-256"]) == [
+        _U55,
+        npu.Target("ethos-u85-256", "Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB"),
+    ]
 
 
 def test_system_and_memory_are_the_ones_asked_for(folder):

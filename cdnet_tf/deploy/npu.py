@@ -28,6 +28,13 @@ ACCELERATORS = (
     *(f"ethos-u65-{macs}" for macs in (256, 512)),
     *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)),
 )
+# System configuration and memory mode of a family: what Vela takes where nothing is
+# said, named so that another version of Vela takes the same.
+_DEFAULTS = {
+    "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
+    "ethos-u65": ("Ethos_U65_Client_Server", "Dedicated_Sram_384KB"),
+    "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB"),
+}
 # Files that run on the NPU from the input to the output.
 VARIANTS = ("int8", "uint8")
 _SUFFIX = "_vela.tflite"
@@ -46,14 +53,13 @@ class Target(NamedTuple):
     Attributes:
       accelerator: one of `ACCELERATORS`; the last number is its multiply-accumulates a
         cycle.
-      system_config: clock and memories around it, a section of Vela's vela.ini; None
-        for Vela's own choice for the accelerator.
-      memory_mode: where weights and activations lie, as `system_config`.
+      system_config: clock and memories around it, a section of Vela's vela.ini.
+      memory_mode: where weights and activations lie, a section as well.
     """
 
     accelerator: str
-    system_config: str | None = None
-    memory_mode: str | None = None
+    system_config: str
+    memory_mode: str
 
 
 def version() -> str:
@@ -73,6 +79,10 @@ def targets(
 ) -> list[Target]:
     """Returns chips to compile for, after looking up every name.
 
+    Args:
+      accelerators: some of `ACCELERATORS`.
+      system_config, memory_mode: of all of them; by default each family's own.
+
     Raises:
       NpuError: Vela is not installed, or a name is unknown.
     """
@@ -88,7 +98,14 @@ def targets(
                 f"npu_system_config={system_config} does not fit {each}; use one that "
                 f"begins with {family}, or compile for one family at a time."
             )
-    return [Target(each, system_config, memory_mode) for each in accelerators]
+    return [_target(each, system_config, memory_mode) for each in accelerators]
+
+
+def _target(
+    accelerator: str, system_config: str | None, memory_mode: str | None
+) -> Target:
+    system, memory = _DEFAULTS[accelerator.rpartition("-")[0]]
+    return Target(accelerator, system_config or system, memory_mode or memory)
 
 
 def is_compiled(name: str) -> bool:
@@ -215,10 +232,8 @@ def _run(path: pathlib.Path, target: Target, folder: str) -> str:
     """Runs Vela in a process of its own, for it prints much; returns what it prints."""
     command = [sys.executable, "-m", "ethosu.vela", str(path), "--output-dir", folder]
     command += ["--accelerator-config", target.accelerator, "--show-cpu-operations"]
-    if target.system_config:
-        command += ["--system-config", target.system_config]
-    if target.memory_mode:
-        command += ["--memory-mode", target.memory_mode]
+    command += ["--system-config", target.system_config]
+    command += ["--memory-mode", target.memory_mode]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         last = (process.stderr.strip() or process.stdout.strip()).splitlines()[-1:]

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +18,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 from tensorflow.keras import layers
 
-# The public debugger fixes the types of input and output; this is what it calls.
-from tensorflow.lite.python import convert as lite_convert
-
-from cdnet_tf.deploy import folding, quiet, ranges
+from cdnet_tf.deploy import calibration, folding, quiet, ranges
 
 _tfmot = tfmot.quantization.keras
 
@@ -68,18 +64,9 @@ def post_training(
     Raises:
       ValueError: no images, or a name in `keep_float` fits no operation.
     """
-    _prepare(converter, images, seconds)
-    converter._experimental_calibrate_only = True
-    with quiet.held_back():
-        calibrated = converter.convert()
-    nodes = _nodes(calibrated, keep_float)
-    with quiet.held_back():
-        return lite_convert.mlir_quantize(
-            ranges.widened(calibrated),
-            input_data_type=input_type,
-            output_data_type=output_type,
-            denylisted_nodes=nodes,
-        )
+    content = calibration.calibrated(converter, images, seconds)
+    nodes = _nodes(content, keep_float)
+    return calibration.integers(content, input_type, output_type, nodes)
 
 
 def worst_layers(
@@ -94,23 +81,15 @@ def worst_layers(
       converter: of a float network.
       images: as in `post_training`.
     """
-    _prepare(converter, images)
+    calibration.prepare(converter, images)
     with quiet.held_back():
         debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=converter, debug_dataset=lambda: _singly(images)
+            converter=converter, debug_dataset=lambda: calibration.singly(images)
         )
         debugger.calibrated_model = ranges.widened(debugger.calibrated_model)
         debugger.options = debugger.options  # Quantises again.
         debugger.run()
     return _errors(debugger)
-
-
-def _prepare(converter, images: np.ndarray, seconds=None) -> None:
-    if not len(images):
-        raise ValueError("No calibration images; pass at least one, better 100.")
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: _singly(images, seconds)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
 
 
 def _nodes(calibrated: bytes, layer_names: Sequence[str]) -> list[str]:
@@ -155,17 +134,6 @@ def _paths(tensor: str) -> list[str]:
     paths = ["/".join(name.split("/")[1:-1]) or name for name in tensor.split(";")]
     block = paths[0].rpartition("/")[0]
     return [path for path in paths if path.rpartition("/")[0] == block]
-
-
-def _singly(
-    images: np.ndarray, seconds: dict[str, float] | None = None
-) -> Iterator[list[np.ndarray]]:
-    """Images for the calibrator, which runs the network before it asks for another."""
-    start = time.perf_counter()
-    for image in images:
-        yield [image[None]]
-    if seconds is not None:
-        seconds["calibrate"] = time.perf_counter() - start
 
 
 class _KernelRounding(tfmot.quantization.keras.quantizers.Quantizer):

@@ -1,0 +1,308 @@
+"""Measures untrained networks on a device, and learns what each branch takes there.
+
+    python tools/measure_latency.py --device=ethos-u65-256 --output=u65.json
+
+Random genotypes are exported to int8 and timed as whole files; a regression gives a
+time to each branch of each block, and is judged on files that it has not seen. OUTPUT
+has the result, which `cdnet_tf.deploy.latency` reads, OUTPUT's name with .png shows
+predicted against measured times, and with .jsonl has every time as it was taken: a run
+that was killed goes on there. docs/latency.md says more. The exit status is 1 where a
+judgement is not passed.
+
+Devices: every Ethos-U, by Arm's compiler; `litert`, this machine on one thread, in the
+runtime of --litert_python; and `benchmark_model`, a phone or board: the first call
+writes a script that times the files by adb, and --benchmark_log takes what it prints.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
+import matplotlib.figure
+from absl import app, flags, logging
+
+from cdnet_tf import atomic_files, shared_flags
+from cdnet_tf.deploy import (
+    benchmark_model,
+    latency,
+    latency_files,
+    latency_fit,
+    latency_log,
+    npu,
+    rewrite,
+    tflite,
+)
+from cdnet_tf.nn import networks
+from cdnet_tf.nn.genotype import Genotype
+
+_PHONE, _HERE = "benchmark_model", "litert"
+_DEVICE = flags.DEFINE_enum(
+    "device", None, [*npu.ACCELERATORS, _HERE, _PHONE], "What to measure."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "File for the result, NAME.json.")
+_FILES = flags.DEFINE_integer("files", 100, "Files to learn from, in each setting.", 20)
+_UNSEEN = flags.DEFINE_integer("unseen", 30, "Files to judge by, in each setting.", 2)
+_WIDTHS = flags.DEFINE_list(
+    "width_multipliers", ["1"], "Widths to measure; each is a setting of its own."
+)
+_STEPS = flags.DEFINE_list(
+    "rewrite", [], "Rewrite the files first, as tools/export_tflite.py does."
+)
+_FOLDER = flags.DEFINE_string(
+    "files_dir",
+    None,
+    "Folder of the files, for several devices. Default: OUTPUT_files.",
+)
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 15, "How often each file runs, on litert and benchmark_model.", 1
+)
+_PYTHON = flags.DEFINE_string(
+    "litert_python", sys.executable, "Python that has ai-edge-litert, or TensorFlow."
+)
+_SYSTEM = flags.DEFINE_string(
+    "npu_system_config", None, "Clock and memories around the NPU; docs/export.md."
+)
+_MEMORY = flags.DEFINE_string(
+    "npu_memory_mode", None, "Where the NPU's data lie; docs/export.md."
+)
+_NAME = flags.DEFINE_string(
+    "name", None, "What to call the device in OUTPUT. Default: --device."
+)
+_LOG = flags.DEFINE_string(
+    "benchmark_log", None, "What the script of --device=benchmark_model has printed."
+)
+_TIMER = pathlib.Path(__file__).with_name("time_tflite.py")
+
+
+class Sample(NamedTuple):
+    """The genotypes of one setting, and their files."""
+
+    setting: latency.Setting
+    fitted: dict[Genotype, pathlib.Path]
+    unseen: dict[Genotype, pathlib.Path]
+
+    def files(self) -> list[pathlib.Path]:
+        """All files, some unseen ones among the first: early times tell of both."""
+        return [*self.unseen.values(), *self.fitted.values()]
+
+
+class Result(NamedTuple):
+    """What was measured in one setting, and what came of it; times in milliseconds."""
+
+    setting: latency.Setting
+    fitted: dict[Genotype, float]
+    unseen: dict[Genotype, float]
+    model: latency.Additive
+    judgement: latency_fit.Judgement
+
+    def to_json(self) -> dict[str, Any]:
+        """The setting's part of OUTPUT."""
+        return {
+            **self.setting._asdict(),
+            "judgement": self.judgement._asdict(),
+            "model": self.model.to_json(),
+            "fitted": {str(each): time for each, time in self.fitted.items()},
+            "unseen": {str(each): time for each, time in self.unseen.items()},
+        }
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
+    logging.set_verbosity(logging.WARNING)
+    output = pathlib.Path(_OUTPUT.value)
+    with shared_flags.refusing():
+        settings = _settings()
+        conditions = _conditions()
+        log = latency_log.Log(output.with_suffix(".jsonl"), conditions)
+    samples = [_sample(setting, output) for setting in settings]
+    files = [file for sample in samples for file in sample.files()]
+    with shared_flags.refusing():
+        waits = _measure(files, log)
+    if waits:
+        print(waits)
+        return 0
+    results = [_judged(sample, log) for sample in samples]
+    name = _NAME.value or _DEVICE.value
+    record = {"device": name, "conditions": conditions}
+    record["settings"] = [each.to_json() for each in results]
+    atomic_files.write_text(output, json.dumps(record, indent=1) + "\n")
+    _draw(results, name, output.with_suffix(".png"))
+    print(f"\n{_table(results)}\nResult: {output}")
+    return int(not all(each.judgement.accepted for each in results))
+
+
+def _settings() -> list[latency.Setting]:
+    """What the flags ask for; raises ValueError where it cannot be had."""
+    unknown = sorted(set(_STEPS.value) - set(rewrite.STEPS))
+    if unknown:
+        steps = ", ".join(rewrite.STEPS)
+        raise ValueError(f"rewrite={','.join(unknown)}: use some of {steps}.")
+    try:
+        widths = [float(width) for width in _WIDTHS.value]
+    except ValueError as error:
+        raise ValueError(
+            f"width_multipliers={','.join(_WIDTHS.value)}: use numbers, as in 0.5,1."
+        ) from error
+    height, width = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
+    networks.check_input_shape((height, width, 3), "reid")
+    return [latency.Setting(each, height, width) for each in widths]
+
+
+def _conditions() -> dict[str, Any]:
+    """What the times hold for."""
+    found: dict[str, Any] = {"rewrite": _STEPS.value, "variant": "int8", "images": 1}
+    if _DEVICE.value in npu.ACCELERATORS:
+        (target,) = npu.targets([_DEVICE.value], _SYSTEM.value, _MEMORY.value)
+        return found | {
+            "accelerator": target.accelerator,
+            "time": f"estimated by Vela {npu.version()}",
+            "system_config": target.system_config,
+            "memory_mode": target.memory_mode,
+        }
+    how = {"threads": 1, "rounds": _ROUNDS.value}
+    if _DEVICE.value == _PHONE:
+        return found | how | {"time": "average of 30 runs, median of the rounds"}
+    return (
+        found
+        | how
+        | {
+            "time": "of the thread, median of the rounds",
+            "cpu": tflite.processor(),
+            "python": _PYTHON.value,
+        }
+    )
+
+
+def _sample(setting: latency.Setting, output: pathlib.Path) -> Sample:
+    """Draws and exports the files of a setting."""
+    folder = pathlib.Path(_FOLDER.value or f"{output.with_suffix('')}_files")
+    folder.mkdir(parents=True, exist_ok=True)
+    exporter = latency_files.Exporter(setting, _STEPS.value)
+    seed = shared_flags.SEED.value
+    fitted = latency_files.balanced(_FILES.value, seed)
+    unseen = latency_files.uniform(_UNSEEN.value, seed + 1, fitted)
+    print(f"{setting}: {len(fitted) + len(unseen)} files in {folder}", flush=True)
+    return Sample(
+        setting,
+        {each: exporter.written(folder, each) for each in fitted},
+        {each: exporter.written(folder, each) for each in unseen},
+    )
+
+
+def _measure(files: Sequence[pathlib.Path], log: latency_log.Log) -> str:
+    """Times what the log lacks; returns what the user must do first, if anything."""
+    if _DEVICE.value == _PHONE:
+        return _measure_phone(files, log)
+    if _DEVICE.value == _HERE:
+        _measure_here(files, log)
+        return ""
+    (target,) = npu.targets([_DEVICE.value], _SYSTEM.value, _MEMORY.value)
+    missing = log.missing(file.name for file in files)
+    for file in files:
+        if file.name in missing:
+            _, report = npu.compiled(file, target)
+            npu.refuse_cpu(report, file)
+            log.append(file.name, report["milliseconds"])
+    return ""
+
+
+def _measure_here(files: Sequence[pathlib.Path], log: latency_log.Log) -> None:
+    """Runs all files in turn, round after round; a killed round is run again."""
+    missing = log.missing((file.name for file in files), _ROUNDS.value)
+    lacking = [file for file in files if file.name in missing]
+    if not lacking:
+        return
+    with subprocess.Popen(
+        [_PYTHON.value, str(_TIMER), *map(str, lacking)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        assert worker.stdin and worker.stdout
+        print(f"Runtime: {json.loads(worker.stdout.readline())}", flush=True)
+        for _ in range(max(missing.values())):
+            print("go", file=worker.stdin, flush=True)
+            for file, time in zip(lacking, json.loads(worker.stdout.readline())):
+                log.append(file.name, time)
+        worker.stdin.close()
+
+
+def _measure_phone(files: Sequence[pathlib.Path], log: latency_log.Log) -> str:
+    """Takes the times of --benchmark_log, or writes the script that makes it."""
+    names = [file.name for file in files]
+    if log.missing(names, _ROUNDS.value) and _LOG.value:
+        known = set(names)
+        for name, time in benchmark_model.read(pathlib.Path(_LOG.value).read_text()):
+            if name in known:
+                log.append(name, time)
+    missing = list(log.missing(names, _ROUNDS.value))
+    if not missing:
+        return ""
+    script = pathlib.Path(_OUTPUT.value).with_suffix(".sh")
+    printed = pathlib.Path(_OUTPUT.value).with_suffix(".log")
+    folder = str(files[0].parent.resolve())
+    text = benchmark_model.script(missing, _ROUNDS.value, folder, str(printed))
+    atomic_files.write_text(script, text)
+    return (
+        f"{len(missing)} files have no times yet. Connect the device, run sh {script}, "
+        f"and then this command again with --benchmark_log={printed}."
+    )
+
+
+def _judged(sample: Sample, log: latency_log.Log) -> Result:
+    """Fits and judges the model of a setting."""
+    fitted, unseen = (
+        {genotype: log.median(file.name) for genotype, file in each.items()}
+        for each in (sample.fitted, sample.unseen)
+    )
+    model = latency_fit.fit(list(fitted), list(fitted.values()))
+    judgement = latency_fit.judge(model, list(unseen), list(unseen.values()))
+    return Result(sample.setting, fitted, unseen, model, judgement)
+
+
+def _table(results: Sequence[Result]) -> str:
+    lines = ["setting        files  within 10 %    tau  mean error  largest"]
+    for each in results:
+        said = each.judgement
+        lines.append(
+            f"{each.setting!s:<13}{said.files:>7}{said.within_10_percent:>13.1%}"
+            f"{said.kendall_tau:>7.3f}{said.mean_error:>12.2%}"
+            f"{said.largest_error:>9.2%}  {'accepted' if said.accepted else 'REFUSED'}"
+        )
+    return "\n".join(lines)
+
+
+def _draw(results: Sequence[Result], title: str, path: pathlib.Path) -> None:
+    """Predicted against measured times; dotted lines are 10 % off."""
+    figure = matplotlib.figure.Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    ends: list[float] = []
+    for each in results:
+        for kind, times, marker in (
+            ("fitted", each.fitted, "."),
+            ("unseen", each.unseen, "x"),
+        ):
+            predicted = [each.model.milliseconds(genotype) for genotype in times]
+            label = f"{each.setting}, {kind}"
+            axes.plot(list(times.values()), predicted, marker, label=label)
+            ends += times.values()
+    line = [min(ends), max(ends)]
+    axes.plot(line, line, "k-", linewidth=0.5)
+    for factor in (1 - latency_fit.WITHIN, 1 + latency_fit.WITHIN):
+        axes.plot(line, [factor * end for end in line], "k:", linewidth=0.5)
+    axes.set(xlabel="measured, ms", ylabel="predicted, ms", title=title)
+    axes.legend()
+    with atomic_files.replacing(path) as partial:
+        figure.savefig(partial, dpi=100)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["device", "output"])
+    app.run(main)
