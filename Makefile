@@ -14,7 +14,7 @@ help:
 	@echo 'make test      run the tests'
 	@echo 'make lint      check style, format and types'
 	@echo 'make demo      search, train and export a small network on generated pedestrians'
-	@echo 'make compat    run exported files in the runtimes of today (2.3 GB of their own)'
+	@echo 'make compat    run exported files in the runtimes of today (2.7 GB of their own)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
 	@echo
 	@echo 'PYTHON=/path/to/python names the interpreter to install with.'

@@ -1,6 +1,7 @@
 """The comparison of runtimes, with this runtime alone."""
 
 import json
+import os
 import sys
 import types
 
@@ -41,6 +42,45 @@ def test_judge(kind, case, change, verdict):
     other = _ROWS + [[0, change], [0, 0]]
     judged = compat.judge(key, _result({key: _ROWS}, kind), _result({key: other}))
     assert judged == verdict
+
+
+@pytest.mark.parametrize(
+    "kind, change, verdict",
+    [
+        ("float", 6e-4, (False, "1.2e-04")),
+        ("float", 4e-4, (True, "8.0e-05")),
+        # (3, 4) to (3, 4.3): 26.2 / (5 sqrt(27.49)) = 0.99941
+        ("integer", 0.3, (True, "cosine 0.99941")),
+        ("integer", 1, (False, "cosine 0.99469")),
+        ("mixed", 0.3, (True, "cosine 0.99941")),
+    ],
+)
+@pytest.mark.parametrize("case", ["default kernels", "built-in kernels"])
+def test_runtimes_with_kernels_of_their_own_round_otherwise(
+    case, kind, change, verdict
+):
+    key = f"a.tflite|{case}"
+    other = compat.Result(
+        {key: _ROWS + [[0, change], [0, 0]]}, {}, {}, {"openvino": "2026.4"}
+    )
+    assert compat.judge(key, _result({key: _ROWS}, kind), other) == verdict
+    assert other.title() == "OpenVINO 2026.4"
+
+
+@pytest.mark.parametrize(
+    "kind, good", [("float", True), ("dynamic", True), ("integer", False)]
+)
+def test_a_microcontroller_may_lack_kernels_for_floats_alone(kind, good):
+    key = "a.tflite|built-in kernels"
+    said = {key: f"{compat_check.NO_KERNELS}: Hybrid models are not supported"}
+    other = compat.Result({}, said, {}, {"tflite-micro": "0"})
+    assert compat.judge(key, _result({key: _ROWS}, kind), other).good is good
+    broken = compat.Result({}, {key: "no memory"}, {}, {"tflite-micro": "0"})
+    assert not compat.judge(key, _result({key: _ROWS}, kind), broken).good
+
+
+def test_what_a_runtime_prints_from_below_is_read():
+    assert "12 bytes" in compat_check._printed(lambda: os.write(2, b"12 bytes\n"))
 
 
 @pytest.mark.parametrize(

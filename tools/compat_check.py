@@ -15,7 +15,9 @@ import json
 import os
 import pathlib
 import platform
+import re
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib import metadata
 
@@ -26,7 +28,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _IMAGES = 4
 # Of the images for a SavedModel, which takes any size.
 _FRAME = (150, 70, 3)
-_RUNTIMES = ("tensorflow", "ai-edge-litert")
+_RUNTIMES = ("tensorflow", "ai-edge-litert", "openvino", "tflite-micro")
+# Begins the failure of a file that a runtime has no kernels for.
+NO_KERNELS = "no kernels"
+_ARENA = re.compile(r"Arena allocation total (\d+) bytes")
 
 
 def main() -> None:
@@ -67,6 +72,10 @@ class Inputs:
             self._values[key] = make(self._rng)
         return self._values[key]
 
+    def drawn(self, key: str) -> np.ndarray:
+        """Returns what was kept under `key`; raises KeyError if there is nothing."""
+        return self._values[key]
+
     def save(self) -> None:
         np.savez(self._path, **self._values)
 
@@ -85,6 +94,10 @@ _Run = Callable[[], "tuple[np.ndarray, str]"]
 def _cases(path: str, inputs: Inputs) -> dict[str, _Run]:
     """The ways to run a file here; none for a SavedModel where there is only TFLite."""
     if path.endswith(".tflite"):
+        if _is_installed("openvino"):
+            return {"default kernels": functools.partial(_run_openvino, path, inputs)}
+        if _is_installed("tflite-micro"):
+            return {"built-in kernels": functools.partial(_run_micro, path, inputs)}
         return {
             "default kernels": functools.partial(_run_tflite, path, inputs, False),
             "built-in kernels": functools.partial(_run_tflite, path, inputs, True),
@@ -126,6 +139,62 @@ def _run_tflite(path: str, inputs: Inputs, builtin: bool) -> tuple[np.ndarray, s
     return np.concatenate(outputs), _kind(interpreter, target)
 
 
+def _run_openvino(path: str, inputs: Inputs) -> tuple[np.ndarray, str]:
+    """As `_run_tflite`, on the CPU; floats keep 32 bits."""
+    core = importlib.import_module("openvino").Core()
+    model = core.read_model(path)
+    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    run = core.compile_model(model, "CPU", options)
+    return np.concatenate([run(image)[0] for image in inputs.drawn(path)]), "unknown"
+
+
+def _run_micro(path: str, inputs: Inputs) -> tuple[np.ndarray, str]:
+    """As `_run_tflite`; prints the arena that a microcontroller has to have.
+
+    Raises:
+      RuntimeError: no kernels for the file; says which, as the runtime prints it.
+    """
+    runtime = importlib.import_module("tflite_micro.python.tflite_micro.runtime")
+    made: list = []
+    said = _printed(lambda: made.append(_attempted(runtime.Interpreter, path)))
+    (interpreter,) = made
+    if isinstance(interpreter, Exception):
+        raise RuntimeError(f"{NO_KERNELS}: {_one_line(said or interpreter)}")
+    outputs = []
+    for image in inputs.drawn(path):
+        interpreter.set_input(image, 0)
+        interpreter.invoke()
+        outputs.append(interpreter.get_output(0))
+    arena = _ARENA.search(_printed(interpreter.print_allocations))
+    if arena:
+        print(f"{path}: arena of {int(arena[1]) / 1024:.0f} KiB", flush=True)
+    return np.concatenate(outputs), "unknown"
+
+
+def _attempted(interpreter, path: str):
+    """An interpreter of a file, or the exception instead."""
+    try:
+        return interpreter.from_file(path)
+    except RuntimeError as error:
+        return error
+
+
+def _printed(function: Callable[[], None]) -> str:
+    """What a function prints from C++, to either stream."""
+    with tempfile.TemporaryFile("w+") as held:
+        kept = [os.dup(stream) for stream in (1, 2)]
+        try:
+            for stream in (1, 2):
+                os.dup2(held.fileno(), stream)
+            function()
+        finally:
+            for stream, copy in zip((1, 2), kept):
+                os.dup2(copy, stream)
+                os.close(copy)
+        held.seek(0)
+        return held.read()
+
+
 def _kind(interpreter, target) -> str:
     """What a file computes in, by which its outputs are judged."""
     if np.issubdtype(target["dtype"], np.integer):
@@ -157,7 +226,7 @@ def _run_signature(
     return result.numpy(), "float"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     """Each runtime has its own kinds of error; what they say is all they share."""
     return " ".join(str(error).split())
 
