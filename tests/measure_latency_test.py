@@ -57,10 +57,12 @@ def _run(tmp_path, *arguments):
 
 
 def test_measures_each_setting_and_draws_what_it_found(tmp_path, compiled, capsys):
-    widths = "--width_multipliers=0.5,1"
-    assert _run(tmp_path, "--device=ethos-u65-256", widths) == 0
+    several = ["--width_multipliers=0.5,1", "--sizes=256x128,128x64"]
+    assert _run(tmp_path, "--device=ethos-u65-256", *several) == 0
     device = latency.load(tmp_path / "mine.json")
-    assert [*device.settings] == [latency.Setting(0.5), latency.Setting(1.0)]
+    sizes = [(256, 128), (128, 64)]
+    wanted = [latency.Setting(width, *size) for size in sizes for width in (0.5, 1.0)]
+    assert [*device.settings] == wanted
     (genotype,) = latency_files.uniform(1, seed=9)
     for setting, accepted in device.accepted.items():
         found = device.milliseconds(genotype, *setting)
@@ -68,7 +70,7 @@ def test_measures_each_setting_and_draws_what_it_found(tmp_path, compiled, capsy
         assert accepted and found == pytest.approx(wanted, rel=0.01)
     assert device.conditions["system_config"] == "Ethos_U65_Client_Server"
     assert npu.version() in device.conditions["time"]
-    (row, _) = json.loads((tmp_path / "mine.json").read_text())["settings"]
+    row, *_ = json.loads((tmp_path / "mine.json").read_text())["settings"]
     assert len(row["fitted"]) == 24 and len(row["unseen"]) == 6
     assert row["judgement"]["files"] == 6
     assert (tmp_path / "mine.png").stat().st_size > 1000
@@ -138,7 +140,9 @@ def test_a_phone_gets_a_script_and_its_log_is_read(tmp_path, compiled, capsys):
     [
         (["--width_multipliers=wide"], "width_multipliers=wide: use numbers"),
         (["--rewrite=stems"], "rewrite=stems: use some of pool, stem, shortcut"),
-        (["--height=100"], "Input 100x128 is not divisible by 16"),
+        (["--width_multipliers=-1"], "width_multiplier=-1.0 must be positive"),
+        (["--sizes=256"], "sizes=256: use HEIGHTxWIDTH"),
+        (["--sizes=100x128"], "Input 100x128 is not divisible by 16"),
         (["--npu_memory_mode=RAM"], "npu_memory_mode=RAM: use Sram_Only"),
     ],
 )

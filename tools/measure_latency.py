@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,10 @@ _OUTPUT = flags.DEFINE_string("output", None, "File for the result, NAME.json.")
 _FILES = flags.DEFINE_integer("files", 100, "Files to learn from, in each setting.", 20)
 _UNSEEN = flags.DEFINE_integer("unseen", 30, "Files to judge by, in each setting.", 2)
 _WIDTHS = flags.DEFINE_list(
-    "width_multipliers", ["1"], "Widths to measure; each is a setting of its own."
+    "width_multipliers", ["1"], "Widths to measure, each with a model of its own."
+)
+_SIZES = flags.DEFINE_list(
+    "sizes", ["256x128"], "Input sizes to measure at each width, HEIGHTxWIDTH."
 )
 _STEPS = flags.DEFINE_list(
     "rewrite", [], "Rewrite the files first, as tools/export_tflite.py does."
@@ -144,15 +148,31 @@ def _settings() -> list[latency.Setting]:
     if unknown:
         steps = ", ".join(rewrite.STEPS)
         raise ValueError(f"rewrite={','.join(unknown)}: use some of {steps}.")
+    return [
+        latency.Setting(width, *size)
+        for size in map(_size, _SIZES.value)
+        for width in map(_width, _WIDTHS.value)
+    ]
+
+
+def _width(text: str) -> float:
     try:
-        widths = [float(width) for width in _WIDTHS.value]
+        width = float(text)
     except ValueError as error:
         raise ValueError(
-            f"width_multipliers={','.join(_WIDTHS.value)}: use numbers, as in 0.5,1."
+            f"width_multipliers={text}: use numbers, as in 0.5,1."
         ) from error
-    height, width = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
+    networks.scaled_channels(width)
+    return width
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not found:
+        raise ValueError(f"sizes={text}: use HEIGHTxWIDTH, as in 256x128,128x64.")
+    height, width = map(int, found.groups())
     networks.check_input_shape((height, width, 3), "reid")
-    return [latency.Setting(each, height, width) for each in widths]
+    return height, width
 
 
 def _conditions() -> dict[str, Any]:
@@ -273,8 +293,8 @@ def _table(results: Sequence[Result]) -> str:
         said = each.judgement
         lines.append(
             f"{each.setting!s:<13}{said.files:>7}{said.within_10_percent:>13.1%}"
-            f"{said.kendall_tau:>7.3f}{said.mean_error:>12.2%}"
-            f"{said.largest_error:>9.2%}  {'accepted' if said.accepted else 'REFUSED'}"
+            f"{said.kendall_tau:>7.3f}{said.mean_error:>12.3%}"
+            f"{said.largest_error:>9.3%}  {'accepted' if said.accepted else 'REFUSED'}"
         )
     return "\n".join(lines)
 
@@ -297,7 +317,12 @@ def _draw(results: Sequence[Result], title: str, path: pathlib.Path) -> None:
     axes.plot(line, line, "k-", linewidth=0.5)
     for factor in (1 - latency_fit.WITHIN, 1 + latency_fit.WITHIN):
         axes.plot(line, [factor * end for end in line], "k:", linewidth=0.5)
-    axes.set(xlabel="measured, ms", ylabel="predicted, ms", title=title)
+    estimated = _DEVICE.value in npu.ACCELERATORS
+    axes.set(
+        xlabel="Vela's estimate, ms" if estimated else "measured, ms",
+        ylabel="predicted, ms",
+        title=title,
+    )
     axes.legend()
     with atomic_files.replacing(path) as partial:
         figure.savefig(partial, dpi=100)

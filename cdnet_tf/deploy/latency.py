@@ -89,8 +89,8 @@ class Device(NamedTuple):
             known = ", ".join(map(str, self.settings))
             raise ValueError(
                 f"{self.name} was not measured at {setting}, but at {known}; use one "
-                "of these, or run tools/measure_latency.py with --width_multipliers, "
-                "--height and --width."
+                "of these, or run tools/measure_latency.py with --width_multipliers "
+                "and --sizes."
             )
         return self.settings[setting].milliseconds(genotype)
 
