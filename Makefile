@@ -7,13 +7,14 @@ RUN := $(VENV)/bin/python
 # Written last, so that an interrupted installation is not taken for a whole one.
 STAMP := $(VENV)/installed
 
-.PHONY: help install test lint demo compat clean
+.PHONY: help install test lint demo gallery compat clean
 
 help:
 	@echo 'make install   make $(VENV) with the pinned packages (Python 3.10 or 3.11)'
 	@echo 'make test      run the tests'
 	@echo 'make lint      check style, format and types'
 	@echo 'make demo      search, train and export a small network on generated pedestrians'
+	@echo 'make gallery   search for people of the demo on a page'
 	@echo 'make compat    run exported files in the runtimes of today (2.7 GB of their own)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
 	@echo
@@ -43,6 +44,15 @@ demo: $(STAMP)
 		--variants=float32,int8
 	$(RUN) tools/summarise.py --flagfile=flags/demo.cfg \
 		--model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
+
+gallery: $(STAMP) runs/demo/train/model.keras
+	$(RUN) tools/fill_gallery.py --flagfile=flags/demo.cfg \
+		--model=runs/demo/train/model.keras --gallery=runs/demo/gallery
+	$(RUN) -m cdnet_tf.serve_gallery --model=runs/demo/train/model.keras \
+		--gallery=runs/demo/gallery --new_token=demo
+
+runs/demo/train/model.keras:
+	$(MAKE) demo
 
 compat: $(STAMP)
 	$(RUN) tools/compat.py

@@ -21,9 +21,10 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "h5py keras_tuner lancedb matplotlib numpy packaging pgvector psycopg "
-    "psycopg_pool pyarrow pymoo pytest scipy tensorboard tensorflow tensorflow_addons "
-    "tensorflow_model_optimization torch tqdm urllib3".split()
+    for name in "fastapi fastapi_offline h5py keras_tuner lancedb limits matplotlib "
+    "numpy packaging pgvector playwright prometheus_client psycopg psycopg_pool "
+    "pyarrow pydantic pymoo pytest scipy starlette tensorboard tensorflow "
+    "tensorflow_addons tensorflow_model_optimization torch tqdm urllib3 uvicorn".split()
 } | {
     "PIL": "pillow",
     "sklearn": "scikit_learn",
@@ -39,8 +40,8 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS =
     for folder in "nn supernet pedestrians data learn retrieval deploy bench".split()
 )
 _STRATEGIES, _GALLERY = "cdnet_tf/strategies/*.py", "cdnet_tf/gallery/*.py"
-_API = "cdnet_tf/api/*.py"
-_LIBRARIES = (*_FIELDS, _STRATEGIES, _API, _GALLERY)
+_API, _SERVICE = "cdnet_tf/api/*.py", "cdnet_tf/service/*.py"
+_LIBRARIES = (*_FIELDS, _STRATEGIES, _API, _GALLERY, _SERVICE)
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
 # What a gallery is made of: itself, and the name and checksum of a network.
@@ -57,7 +58,8 @@ _PROGRAM = (
     "absl_py keras_tuner matplotlib numpy pillow tensorflow torch",
 )
 _TEST_HELPERS = (
-    *("tests/gallery_places.py", "tests/postgres_server.py", "tests/tiny.py"),
+    *("tests/gallery_places.py", "tests/postgres_server.py"),
+    *("tests/service_people.py", "tests/tiny.py"),
 )
 # The first row that matches a file holds: what it may import of ours and of others.
 _LAYERS = (
@@ -130,6 +132,16 @@ _LAYERS = (
         "numpy pgvector psycopg psycopg_pool pyarrow",
     ),
     (_GALLERY, _OF_GALLERY, "numpy pyarrow"),
+    (
+        _SERVICE,
+        (_SERVICE, *_OF_GALLERY),
+        "fastapi fastapi_offline limits numpy pillow prometheus_client pydantic",
+    ),
+    (
+        "cdnet_tf/serve_gallery.py",
+        (_SERVICE, *_OF_GALLERY, "cdnet_tf/recipes.py"),
+        "absl_py uvicorn",
+    ),
     ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
     ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
     ("cdnet_tf/strategies/ridge.py", (_NN,), "numpy scikit_learn"),
@@ -139,6 +151,11 @@ _LAYERS = (
         "tools/export_tflite.py",
         ("cdnet_tf/export_tflite.py", "cdnet_tf/recipes.py"),
         "absl_py",
+    ),
+    (
+        "tools/fill_gallery.py",
+        (*_LIBRARIES, "cdnet_tf/recipes.py", "cdnet_tf/shared_flags.py"),
+        "absl_py numpy",
     ),
     (
         "tools/ship_weights.py",

@@ -1,0 +1,165 @@
+"""What clients send and what they get, checked by pydantic; described at /docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, Field
+
+_MOST_ROWS = 1_000
+_MOST_MATCHES = 200
+_MOST_CAMERAS = 1_000
+
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Names = Annotated[list[Name], Field(max_length=_MOST_CAMERAS)]
+
+
+class _Strict(BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+class NetworkId(_Strict):
+    """The network that made embeddings; another one than the gallery's is refused."""
+
+    name: Name
+    checksum: str = Field(description="SHA-256 of the network's file, 64 hex digits.")
+
+
+class NewRow(_Strict):
+    """An image of a person, as the network embedded it."""
+
+    embedding: list[float] = Field(min_length=2, max_length=8192)
+    camera: Name
+    time: AwareDatetime
+    key: Name | None = Field(
+        None, description="A row whose key is there already is left out."
+    )
+    track: Name | None = None
+    picture: Base64Bytes | None = Field(
+        None, description="A small JPEG, PNG or WebP file, in base 64."
+    )
+    metadata: dict[str, Any] = {}
+
+
+class NewRows(_Strict):
+    """Rows that are added all or not at all."""
+
+    network: NetworkId
+    rows: list[NewRow] = Field(min_length=1, max_length=_MOST_ROWS)
+
+
+class NewPhoto(_Strict):
+    """What is known of a picture that the service is to embed and add."""
+
+    camera: Name
+    time: AwareDatetime
+    key: Name | None = None
+    track: Name | None = None
+
+
+class Wanted(_Strict):
+    """How many matches are wanted, and which rows are searched."""
+
+    k: int = Field(20, ge=1, le=_MOST_MATCHES)
+    cameras: Names = Field([], description="Only these; all if there are none.")
+    not_cameras: Names = []
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = Field(None, description="Is itself outside.")
+    exact: bool = Field(False, description="Compare with every row, without an index.")
+    pool_tracks: bool = Field(False, description="Rank tracks instead of rows.")
+
+    def conditions(self) -> dict[str, Any]:
+        """The conditions that are set, as `Gallery.search` takes them."""
+        found = self.model_dump(include={"cameras", "not_cameras", "since", "until"})
+        return {name: value for name, value in found.items() if value}
+
+
+class WantedRow(Wanted):
+    """A search from a row of the gallery."""
+
+    key: Name
+
+
+class Which(_Strict):
+    """Which rows are to be deleted: those that meet all conditions, at least one."""
+
+    key: Name | None = None
+    camera: Name | None = None
+    track: Name | None = None
+    before: AwareDatetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A match.
+
+    Attributes:
+      same_person: whether the distance is below the threshold; None without one.
+      picture: a small JPEG as a data URL, or None.
+    """
+
+    key: str
+    distance: float
+    same_person: bool | None
+    camera: str
+    time: datetime.datetime
+    track: str | None
+    rows: int
+    metadata: dict[str, Any]
+    picture: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """Matches, nearest first, and the time that they took in the service."""
+
+    matches: list[Found]
+    threshold: float | None
+    milliseconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """How many rows were new."""
+
+    added: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Deleted:
+    """How many rows were deleted, and when their bytes will be gone from the disk."""
+
+    rows: int
+    erased: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """Rows over time: `counts` of equal spans between `since` and `until`."""
+
+    since: datetime.datetime | None
+    until: datetime.datetime | None
+    counts: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Overview:
+    """What is in the gallery.
+
+    Attributes:
+      cameras: rows by camera.
+      histogram: of the rows of the cameras that were asked for.
+      threshold: distance below which two images show one person, or None.
+      false_accept_rate: measured share of pairs of two people below the threshold.
+    """
+
+    rows: int
+    cameras: dict[str, int]
+    histogram: Histogram
+    network: str
+    threshold: float | None
+    false_accept_rate: float | None
+    retention_days: int | None

@@ -1,0 +1,77 @@
+"""The real programs: a gallery is filled and served, with a real network."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import urllib.parse
+
+import urllib3
+
+from cdnet_tf.pedestrians import writer
+
+_MODEL = "market1501/cdnet_x0_25_int8"
+# Both programs in one process, for importing TensorFlow takes seconds.
+_PROGRAMS = """
+import sys
+from absl import flags
+from tools import fill_gallery
+
+data_dir, *shared = sys.argv[1:]
+flags.FLAGS(["fill_gallery", *shared, data_dir])
+fill_gallery.main(["fill_gallery"])
+del flags.FLAGS.model, flags.FLAGS.gallery
+
+from cdnet_tf import serve_gallery
+
+flags.FLAGS(["serve_gallery", *shared, "--port=0"])
+serve_gallery.main(["serve_gallery"])
+"""
+
+
+def test_fills_and_serves_a_gallery(tmp_path):
+    data, place = tmp_path / "people", tmp_path / "gallery"
+    writer.write_pedestrians(
+        data, train_identities=4, test_identities=4, distractors=4, junk=2
+    )
+    arguments = [f"--data_dir={data}", f"--gallery={place}", f"--model={_MODEL}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAMS, *arguments], stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            output = ""
+            while "/docs" not in output:
+                line = program.stdout.readline()
+                assert line, output
+                output += line
+            # Each of 4 people has an image under each of 6 cameras, besides the
+            # queries; there are 4 distractors, and junk is left out.
+            assert "28 images added, 28 in all" in output
+            _search(output, data)
+        finally:
+            program.send_signal(signal.SIGTERM)
+        assert program.wait(60) == 0 or program.returncode == -signal.SIGTERM
+    state = tmp_path / "gallery_service"
+    audited = [json.loads(line) for line in (state / "audit.jsonl").open()]
+    assert [line["kind"] for line in audited] == ["search"]
+    assert audited[0]["who"] == "first"
+
+
+def _search(output: str, data: pathlib.Path) -> None:
+    token = re.search(r"shown only now: (\S+)", output)[1]
+    page = re.search(r"The page: (http://127\.0\.0\.1:\d+/)", output)[1]
+    query = next(data.glob("query/*.jpg"))
+    found = urllib3.request(
+        "POST",
+        urllib.parse.urljoin(page, "v1/search/photo?k=3"),
+        headers={"Authorization": f"Bearer {token}"},
+        fields={"photo": ("query.jpg", query.read_bytes())},
+    ).json()
+    assert found["matches"][0]["distance"] < found["matches"][2]["distance"]
+    assert found["threshold"] > 0
+    names = {path.name for path in data.glob("bounding_box_test/*.jpg")}
+    assert {match["key"] for match in found["matches"]} <= names
