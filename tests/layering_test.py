@@ -21,7 +21,7 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "fastapi fastapi_offline h5py keras_tuner lancedb limits matplotlib "
+    for name in "av fastapi fastapi_offline h5py keras_tuner lancedb limits matplotlib "
     "numpy packaging pgvector playwright prometheus_client psycopg psycopg_pool "
     "pyarrow pydantic pymoo pytest scipy starlette tensorboard tensorflow "
     "tensorflow_addons tensorflow_model_optimization torch tqdm urllib3 uvicorn".split()
@@ -134,8 +134,9 @@ _LAYERS = (
     (_GALLERY, _OF_GALLERY, "numpy pyarrow"),
     (
         _SERVICE,
-        (_SERVICE, *_OF_GALLERY),
-        "fastapi fastapi_offline limits numpy pillow prometheus_client pydantic",
+        (_SERVICE, *_OF_GALLERY, _LAYOUTS),
+        "av fastapi fastapi_offline limits numpy pillow prometheus_client pydantic "
+        "urllib3",
     ),
     (
         "cdnet_tf/serve_gallery.py",
@@ -152,6 +153,7 @@ _LAYERS = (
         ("cdnet_tf/export_tflite.py", "cdnet_tf/recipes.py"),
         "absl_py",
     ),
+    ("tools/camera.py", (_SERVICE,), "absl_py"),
     (
         "tools/fill_gallery.py",
         (*_LIBRARIES, "cdnet_tf/recipes.py", "cdnet_tf/shared_flags.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import re
@@ -13,18 +14,32 @@ import urllib.parse
 import urllib3
 
 from cdnet_tf.pedestrians import writer
+from cdnet_tf.service.outbox import Outbox
+from cdnet_tf.service.sending import Sender
 
 _MODEL = "market1501/cdnet_x0_25_int8"
-# Both programs in one process, for importing TensorFlow takes seconds.
+# All programs in one process, for importing TensorFlow takes seconds. The camera's
+# service is not there yet.
 _PROGRAMS = """
-import sys
+import os, sys
 from absl import flags
 from tools import fill_gallery
 
-data_dir, *shared = sys.argv[1:]
-flags.FLAGS(["fill_gallery", *shared, data_dir])
+data, queue, *shared = sys.argv[1:]
+flags.FLAGS(["fill_gallery", *shared, f"--data_dir={data}"])
 fill_gallery.main(["fill_gallery"])
 del flags.FLAGS.model, flags.FLAGS.gallery
+
+from tools import camera
+
+flags.FLAGS(["camera", shared[1], f"--input={data}/query", f"--queue={queue}",
+             "--camera=gate", "--service=http://127.0.0.1:9/", "--wait_s=0"])
+os.environ["CDNET_GALLERY_TOKEN"] = "no service looks at it"
+try:
+    camera.main(["camera"])
+except SystemExit as waiting:
+    print(waiting)
+del flags.FLAGS.model, os.environ["CDNET_GALLERY_TOKEN"]
 
 from cdnet_tf import serve_gallery
 
@@ -34,11 +49,11 @@ serve_gallery.main(["serve_gallery"])
 
 
 def test_fills_and_serves_a_gallery(tmp_path):
-    data, place = tmp_path / "people", tmp_path / "gallery"
+    data, place, queue = (tmp_path / name for name in ("people", "gallery", "queue"))
     writer.write_pedestrians(
         data, train_identities=4, test_identities=4, distractors=4, junk=2
     )
-    arguments = [f"--data_dir={data}", f"--gallery={place}", f"--model={_MODEL}"]
+    arguments = [data, queue, f"--gallery={place}", f"--model={_MODEL}"]
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAMS, *arguments], stdout=subprocess.PIPE, text=True
     ) as program:
@@ -51,19 +66,27 @@ def test_fills_and_serves_a_gallery(tmp_path):
             # Each of 4 people has an image under each of 6 cameras, besides the
             # queries; there are 4 distractors, and junk is left out.
             assert "28 images added, 28 in all" in output
-            _search(output, data)
+            assert "24 rows wait in" in output
+            token, page = _opened(output)
+            _search(token, page, data)
+            with contextlib.closing(Outbox(queue)) as outbox:
+                assert Sender(page, token, outbox).drain(wait_s=30) == 0
         finally:
             program.send_signal(signal.SIGTERM)
         assert program.wait(60) == 0 or program.returncode == -signal.SIGTERM
     state = tmp_path / "gallery_service"
     audited = [json.loads(line) for line in (state / "audit.jsonl").open()]
-    assert [line["kind"] for line in audited] == ["search"]
+    assert [line["kind"] for line in audited] == ["search", "add"]
+    assert audited[1]["count"] == 24
     assert audited[0]["who"] == "first"
 
 
-def _search(output: str, data: pathlib.Path) -> None:
+def _opened(output: str) -> tuple[str, str]:
     token = re.search(r"shown only now: (\S+)", output)[1]
-    page = re.search(r"The page: (http://127\.0\.0\.1:\d+/)", output)[1]
+    return token, re.search(r"The page: (http://127\.0\.0\.1:\d+/)", output)[1]
+
+
+def _search(token: str, page: str, data: pathlib.Path) -> None:
     query = next(data.glob("query/*.jpg"))
     found = urllib3.request(
         "POST",
