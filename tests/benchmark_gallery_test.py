@@ -12,7 +12,7 @@ from tools import benchmark_gallery
 
 def test_says_what_was_added_and_found(tmp_path, capsys):
     with flagsaver.flagsaver():
-        small = ["--sizes=400", "--dimensions=8", "--queries=2"]
+        small = ["--gallery_rows=400", "--dimensions=8", "--queries=2"]
         flags.FLAGS(["benchmark_gallery", *small, f"--directory={tmp_path}"])
         benchmark_gallery.main(["benchmark_gallery"])
     assert not list(tmp_path.iterdir())

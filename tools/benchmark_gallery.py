@@ -30,7 +30,9 @@ from cdnet_tf.deploy.identity import Network
 from cdnet_tf.gallery.gallery import Gallery
 from cdnet_tf.retrieval import ranking
 
-_SIZES = flags.DEFINE_list("sizes", ["100000", "1000000"], "Numbers of rows to try.")
+_SIZES = flags.DEFINE_list(
+    "gallery_rows", ["100000", "1000000"], "Numbers of rows to try."
+)
 _DIMENSIONS = flags.DEFINE_integer("dimensions", 768, "Of an embedding.", 1)
 _QUERIES = flags.DEFINE_integer("queries", 20, "Timed searches of each kind.", 1)
 _DIRECTORY = flags.DEFINE_string(
