@@ -16,7 +16,14 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from cdnet_tf import next_steps, recipes, run_directory, shared_flags, shipped
+from cdnet_tf import (
+    file_flags,
+    next_steps,
+    recipes,
+    run_directory,
+    shared_flags,
+    shipped,
+)
 from cdnet_tf.data import datasets, holdout, image_files, pipeline, preprocess
 from cdnet_tf.deploy import (
     embedders,
@@ -36,6 +43,7 @@ from cdnet_tf.learn import devices
 from cdnet_tf.settings import RunSettings
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
+flags.adopt_module_key_flags(file_flags)
 _MODEL = flags.DEFINE_string(
     "model",
     None,
@@ -85,22 +93,11 @@ _QAT_EPOCHS = flags.DEFINE_integer(
 _QAT_LR = flags.DEFINE_float(
     "qat_lr", 1e-4, "Learning rate of --qat_epochs (Adam) at the start."
 )
-_REWRITE = flags.DEFINE_list(
-    "rewrite",
-    [],
-    "Faster forms of the same function: `pool`, `shortcut` or both; docs/inference.md.",
-)
 _NPU = flags.DEFINE_list(
     "npu",
     [],
     "Arm Ethos-U chips to compile the int8 and uint8 files for, such as ethos-u65-256; "
     "needs the extra `npu`.",
-)
-_NPU_SYSTEM_CONFIG = flags.DEFINE_string(
-    "npu_system_config", None, "Clock and memories around the NPU; docs/export.md."
-)
-_NPU_MEMORY_MODE = flags.DEFINE_string(
-    "npu_memory_mode", None, "Where the NPU's data lie; docs/export.md."
 )
 _REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
 _WORST = 20  # layers listed
@@ -165,10 +162,10 @@ def _check_flags() -> None:
             "--selective keeps layers in float, --qat_epochs trains all of them for "
             "integers; use one of the two."
         )
-    unknown = sorted(set(_REWRITE.value) - _REWRITES)
+    unknown = sorted(set(file_flags.REWRITE.value) - _REWRITES)
     if unknown:
         raise app.UsageError(f"--rewrite={','.join(unknown)}: use pool, shortcut.")
-    if _REWRITE.value and (_QAT_EPOCHS.value or _SELECTIVE.value):
+    if file_flags.REWRITE.value and (_QAT_EPOCHS.value or _SELECTIVE.value):
         raise app.UsageError(
             "--rewrite gives layers other names and joins ranges; leave it out beside "
             "--qat_epochs and --selective."
@@ -179,7 +176,7 @@ def _check_flags() -> None:
 
 def _chips() -> list[npu.Target]:
     """What --npu asks for; raises ValueError where it cannot be had."""
-    given = _NPU_SYSTEM_CONFIG.value, _NPU_MEMORY_MODE.value
+    given = file_flags.NPU_SYSTEM_CONFIG.value, file_flags.NPU_MEMORY_MODE.value
     if not _NPU.value:
         if any(given):
             raise ValueError("Name the chip, too, as in --npu=ethos-u65-256.")
@@ -197,6 +194,7 @@ def _chips() -> list[npu.Target]:
 def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
     """What every row of the report says of this export."""
     values = shared_flags.flag_values(__name__)
+    values |= shared_flags.flag_values(file_flags.__name__)
     return {
         "model": shipped.spelled(model),
         "model_sha256": measurements.sha256(model),
@@ -205,7 +203,7 @@ def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
         "max_map_drop": _MAX_MAP_DROP.value,
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
-        "rewrite": _REWRITE.value,
+        "rewrite": file_flags.REWRITE.value,
         "provenance": run_directory.provenance(values, data),
     }
 
@@ -270,12 +268,22 @@ def _planned(
 ) -> Iterator[tuple[tf.keras.Model, exporting.Form]]:
     """Yields what to convert, and into what form, for each of --variants."""
     trains = bool(_QAT_EPOCHS.value)
-    plain = rewrite.rewrite(network, _REWRITE.value) if _REWRITE.value else network
+    plain = (
+        rewrite.rewrite(network, file_flags.REWRITE.value)
+        if file_flags.REWRITE.value
+        else network
+    )
     given = network, data, calibration, normalisation
     trained = _trained(*given) if trains else network
     for variant in _VARIANTS.value:
         integer = tflite_file.is_integer(variant)
-        marks = ["fast"] if _REWRITE.value else ["qat"] if trains and integer else []
+        marks = (
+            ["fast"]
+            if file_flags.REWRITE.value
+            else ["qat"]
+            if trains and integer
+            else []
+        )
         form = exporting.Form(
             variant,
             _LAYOUT.value,

@@ -28,7 +28,7 @@ import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import matplotlib.figure
 from absl import app, flags, logging
 
-from cdnet_tf import atomic_files, shared_flags
+from cdnet_tf import atomic_files, file_flags, shared_flags
 from cdnet_tf.deploy import (
     benchmark_model,
     latency,
@@ -42,6 +42,7 @@ from cdnet_tf.deploy import (
 from cdnet_tf.nn import networks
 from cdnet_tf.nn.genotype import Genotype
 
+flags.adopt_module_key_flags(file_flags)  # --help lists them, too.
 _PHONE, _HERE = "benchmark_model", "litert"
 _DEVICE = flags.DEFINE_enum(
     "device", None, [*npu.ACCELERATORS, _HERE, _PHONE], "What to measure."
@@ -55,9 +56,6 @@ _WIDTHS = flags.DEFINE_list(
 _SIZES = flags.DEFINE_list(
     "sizes", ["256x128"], "Input sizes to measure at each width, HEIGHTxWIDTH."
 )
-_STEPS = flags.DEFINE_list(
-    "rewrite", [], "Rewrite the files first, as tools/export_tflite.py does."
-)
 _FOLDER = flags.DEFINE_string(
     "files_dir",
     None,
@@ -68,12 +66,6 @@ _ROUNDS = flags.DEFINE_integer(
 )
 _PYTHON = flags.DEFINE_string(
     "litert_python", sys.executable, "Python that has ai-edge-litert, or TensorFlow."
-)
-_SYSTEM = flags.DEFINE_string(
-    "npu_system_config", None, "Clock and memories around the NPU; docs/export.md."
-)
-_MEMORY = flags.DEFINE_string(
-    "npu_memory_mode", None, "Where the NPU's data lie; docs/export.md."
 )
 _NAME = flags.DEFINE_string(
     "name", None, "What to call the device in OUTPUT. Default: --device."
@@ -144,7 +136,7 @@ def main(argv: list[str]) -> int:
 
 def _settings() -> list[latency.Setting]:
     """What the flags ask for; raises ValueError where it cannot be had."""
-    unknown = sorted(set(_STEPS.value) - set(rewrite.STEPS))
+    unknown = sorted(set(file_flags.REWRITE.value) - set(rewrite.STEPS))
     if unknown:
         steps = ", ".join(rewrite.STEPS)
         raise ValueError(f"rewrite={','.join(unknown)}: use some of {steps}.")
@@ -177,9 +169,17 @@ def _size(text: str) -> tuple[int, int]:
 
 def _conditions() -> dict[str, Any]:
     """What the times hold for."""
-    found: dict[str, Any] = {"rewrite": _STEPS.value, "variant": "int8", "images": 1}
+    found: dict[str, Any] = {
+        "rewrite": file_flags.REWRITE.value,
+        "variant": "int8",
+        "images": 1,
+    }
     if _DEVICE.value in npu.ACCELERATORS:
-        (target,) = npu.targets([_DEVICE.value], _SYSTEM.value, _MEMORY.value)
+        (target,) = npu.targets(
+            [_DEVICE.value],
+            file_flags.NPU_SYSTEM_CONFIG.value,
+            file_flags.NPU_MEMORY_MODE.value,
+        )
         return found | {
             "accelerator": target.accelerator,
             "time": f"estimated by Vela {npu.version()}",
@@ -204,7 +204,7 @@ def _sample(setting: latency.Setting, output: pathlib.Path) -> Sample:
     """Draws and exports the files of a setting."""
     folder = pathlib.Path(_FOLDER.value or f"{output.with_suffix('')}_files")
     folder.mkdir(parents=True, exist_ok=True)
-    exporter = latency_files.Exporter(setting, _STEPS.value)
+    exporter = latency_files.Exporter(setting, file_flags.REWRITE.value)
     seed = shared_flags.SEED.value
     fitted = latency_files.balanced(_FILES.value, seed)
     unseen = latency_files.uniform(_UNSEEN.value, seed + 1, fitted)
@@ -223,7 +223,11 @@ def _measure(files: Sequence[pathlib.Path], log: latency_log.Log) -> str:
     if _DEVICE.value == _HERE:
         _measure_here(files, log)
         return ""
-    (target,) = npu.targets([_DEVICE.value], _SYSTEM.value, _MEMORY.value)
+    (target,) = npu.targets(
+        [_DEVICE.value],
+        file_flags.NPU_SYSTEM_CONFIG.value,
+        file_flags.NPU_MEMORY_MODE.value,
+    )
     missing = log.missing(file.name for file in files)
     for file in files:
         if file.name in missing:
