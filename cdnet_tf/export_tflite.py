@@ -94,10 +94,7 @@ _QAT_LR = flags.DEFINE_float(
     "qat_lr", 1e-4, "Learning rate of --qat_epochs (Adam) at the start."
 )
 _NPU = flags.DEFINE_list(
-    "npu",
-    [],
-    "Arm Ethos-U chips to compile the int8 and uint8 files for, such as ethos-u65-256; "
-    "needs the extra `npu`.",
+    "npu", [], "Ethos-U chips to compile integer files for, as in --npu=ethos-u65-256."
 )
 _REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
 _WORST = 20  # layers listed
