@@ -24,7 +24,14 @@ from cdnet_tf import (
     shared_flags,
     shipped,
 )
-from cdnet_tf.data import datasets, holdout, image_files, pipeline, preprocess
+from cdnet_tf.data import (
+    datasets,
+    holdout,
+    image_files,
+    layouts,
+    pipeline,
+    preprocess,
+)
 from cdnet_tf.deploy import (
     embedders,
     export_report,
@@ -65,6 +72,12 @@ _CALIBRATION = flags.DEFINE_integer(
     "Images of the training split, drawn by --seed, that give integers their ranges.",
     1,
 )
+_CALIBRATION_DIR = flags.DEFINE_string(
+    "calibration_dir",
+    None,
+    "Folder of crops that --calibration_images are drawn from in place of the training "
+    "split, which need not be there then.",
+)
 _GATE_IMAGES = flags.DEFINE_integer(
     "gate_images",
     0,
@@ -97,7 +110,6 @@ _NPU = flags.DEFINE_list(
     "npu", [], "Ethos-U chips to compile integer files for, as in --npu=ethos-u65-256."
 )
 _REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
-_WORST = 20  # layers listed
 
 
 def main(argv: list[str]) -> int:
@@ -113,10 +125,10 @@ def main(argv: list[str]) -> int:
         chips = _chips()
     network = embedders.load_network(model)
     normalisation = network_file.normalisation(model)
-    data = shared_flags.read_data()
-    calibration = _calibration(network, data.train, _CALIBRATION.value, seed)
+    data = shared_flags.read_data(["query", "gallery"])
+    calibration = _calibration(network, data)
     if _DEBUG_LAYERS.value:
-        print(_worst(network, calibration, normalisation))
+        print(tflite.worst_layers(network, calibration, normalisation))
         return 0
     settings = _settings(data, model)
     directory = pathlib.Path(_OUTPUT_DIR.value)
@@ -196,6 +208,7 @@ def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
         "model": shipped.spelled(model),
         "model_sha256": measurements.sha256(model),
         "calibration_images": _CALIBRATION.value,
+        "calibration_dir": _CALIBRATION_DIR.value,
         "gate_images": _GATE_IMAGES.value or "all",
         "max_map_drop": _MAX_MAP_DROP.value,
         "qat_epochs": _QAT_EPOCHS.value,
@@ -205,29 +218,21 @@ def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
     }
 
 
-def _calibration(
-    network: tf.keras.Model, train: datasets.Images, count: int, seed: int
-) -> np.ndarray:
-    """Draws images of the training split, (n, h, w, 3) uint8."""
-    rng = np.random.default_rng(seed)
-    drawn = sorted(rng.choice(len(train), min(count, len(train)), replace=False))
-    paths = [train.paths[i] for i in drawn]
+def _calibration(network: tf.keras.Model, data: datasets.ReidDataset) -> np.ndarray:
+    """Draws the images that give integers their ranges, (n, h, w, 3) uint8."""
+    folder = _CALIBRATION_DIR.value
+    if not data.train and (_QAT_EPOCHS.value or not folder):
+        raise app.UsageError(
+            f"{data.root} has no training split. Without --qat_epochs, "
+            "--calibration_dir=FOLDER with crops of your cameras does in its place."
+        )
+    paths: Sequence[str] = data.train.paths
+    if folder:
+        with shared_flags.refusing():
+            paths = [str(each) for each in layouts.images_below(pathlib.Path(folder))]
     height, width = network.input_shape[1:3]
-    return np.concatenate(list(image_files.ImageBatches(paths, height, width)))
-
-
-def _worst(
-    network: tf.keras.Model,
-    calibration: np.ndarray,
-    normalisation: preprocess.Normalisation,
-) -> str:
-    """The layers that int8 hurts most, a line each."""
-    made = tflite.converter(network, "int8")
-    images = tflite.fed(calibration, "int8", "nhwc", normalisation)
-    lines = ["error (of the output's step)  operation           layer"]
-    for each in quantize.worst_layers(made, images)[:_WORST]:
-        lines.append(f"{each.error:>28.2f}  {each.op:<18}  {each.layer}")
-    return "\n".join(lines)
+    count, seed = _CALIBRATION.value, shared_flags.SEED.value
+    return image_files.drawn(paths, count, height, width, seed)
 
 
 def _gate(
@@ -274,13 +279,8 @@ def _planned(
     trained = _trained(*given) if trains else network
     for variant in _VARIANTS.value:
         integer = tflite_file.is_integer(variant)
-        marks = (
-            ["fast"]
-            if file_flags.REWRITE.value
-            else ["qat"]
-            if trains and integer
-            else []
-        )
+        marks = ["fast"] * bool(file_flags.REWRITE.value)
+        marks += ["qat"] * (trains and integer)
         form = exporting.Form(
             variant,
             _LAYOUT.value,

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -207,18 +208,44 @@ def test_a_trained_export(exported):
     assert row["export"]["qat_epochs"] == 1
 
 
-def test_calibrates_on_training_images_alone(data_dir, model, monkeypatch):
+@pytest.mark.parametrize("given", [False, True])
+def test_calibrates_on_training_images_or_a_folder(
+    data_dir, monkeypatch, tmp_path, given
+):
     data = datasets.read("market1501", data_dir)
-    network = tiny.network(shallow=True)
+    own = tmp_path / "camera"
+    shutil.copytree(pathlib.Path(data.query.paths[0]).parent, own)
+    flags.FLAGS.unparse_flags()
+    arguments = [f"--calibration_dir={tmp_path}"] if given else []
+    flags.FLAGS(["export_tflite", "--model=x", "--calibration_images=8", *arguments])
     asked = []
     monkeypatch.setattr(
         image_files,
         "ImageBatches",
-        lambda paths, *_: asked.append(paths) or [np.ones(1)],
+        lambda paths, *_: asked.extend(paths) or [np.ones(1)],
     )
-    export_tflite._calibration(network, data.train, count=8, seed=0)
-    assert len(set(asked[0])) == 8
-    assert set(asked[0]) <= set(data.train.paths)
+    export_tflite._calibration(tiny.network(shallow=True), data)
+    assert len(set(asked)) == 8
+    wanted = map(str, own.iterdir()) if given else data.train.paths
+    assert set(asked) <= set(wanted)
+
+
+def test_names_a_calibration_folder_without_images(data_dir, tmp_path):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["export_tflite", "--model=x", f"--calibration_dir={tmp_path}"])
+    data = datasets.read("market1501", data_dir)
+    with pytest.raises(export_tflite.app.UsageError, match="holds no image; pass a"):
+        export_tflite._calibration(tiny.network(shallow=True), data)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--qat_epochs=1", "--calibration_dir=x"]])
+def test_says_what_does_without_a_training_split(data_dir, arguments):
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["export_tflite", "--model=x", *arguments])
+    data = datasets.read("market1501", data_dir)
+    data = dataclasses.replace(data, train=data.train.take(np.arange(0)))
+    with pytest.raises(export_tflite.app.UsageError, match="--calibration_dir=FOLDER"):
+        export_tflite._calibration(tiny.network(shallow=True), data)
 
 
 @pytest.mark.parametrize("megabytes, decodes_again", [(0, True), (1, False)])

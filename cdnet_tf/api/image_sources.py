@@ -58,7 +58,7 @@ def sources(images: Images) -> tuple[Iterator[Source], int | None]:
     """
     if isinstance(images, (str, os.PathLike)):
         path = pathlib.Path(images)
-        images = _below(path) if path.is_dir() else [path]
+        images = layouts.images_below(path) if path.is_dir() else [path]
     elif hasattr(images, "__array__"):
         array = np.asarray(images)
         images = array if array.ndim == 4 or array.dtype.kind in "OSU" else [array]
@@ -130,22 +130,6 @@ class Reader:
             raise UnreadableError(f"{path} ({error.strerror})") from error
         except tf.errors.InvalidArgumentError as error:
             raise UnreadableError(f"{path} (no whole JPEG or PNG file)") from error
-
-
-def _below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The image files of a folder; see `sources`."""
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in layouts.IMAGE_ENDINGS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        raise ValueError(
-            f"{folder} holds no image; pass a folder with "
-            f"{', '.join(layouts.IMAGE_ENDINGS)} files in it or below."
-        )
-    return found
 
 
 def _named(number: int, image: Image) -> Source:

@@ -173,6 +173,29 @@ def in_one_cache(
     ]
 
 
+def drawn(
+    paths: Sequence[str], count: int, height: int, width: int, seed: int
+) -> np.ndarray:
+    """Draws images without replacement, and decodes them.
+
+    Args:
+      paths: image files.
+      count: how many to draw; all of them where there are fewer.
+      height, width: pixels.
+      seed: of the draw.
+
+    Returns:
+      (n, height, width, 3) uint8, RGB, in the order of `paths`.
+
+    Raises:
+      ValueError: unreadable images, all named.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = sorted(rng.choice(len(paths), min(count, len(paths)), replace=False))
+    chosen = [paths[i] for i in chosen]
+    return np.concatenate(list(ImageBatches(chosen, height, width)))
+
+
 def available_memory() -> int:
     """Returns the bytes of memory a new array may use, caches of the system included.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SPLITS = ("train", "query", "gallery")
@@ -196,6 +197,28 @@ def _below(folder: str, layout: Layout, depth: int = _DEPTH) -> Iterator[str]:
             yield path
             if depth > 1:
                 yield from _below(path, layout, depth - 1)
+
+
+def images_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Lists the image files of a folder and of all below it, in ascending order.
+
+    Files and folders that begin with a dot do not count.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_ENDINGS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        raise ValueError(
+            f"{folder} holds no image; pass a folder with {', '.join(IMAGE_ENDINGS)} "
+            "files in it or below."
+        )
+    return found
 
 
 def _is_named(root: str, data_dir: str, layout: Layout) -> bool:

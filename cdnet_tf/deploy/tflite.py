@@ -155,6 +155,27 @@ def fed(
     return values.transpose(0, 3, 1, 2) if layout == "nchw" else values
 
 
+def worst_layers(
+    network: tf.keras.Model,
+    images: np.ndarray,
+    normalisation: preprocess.Normalisation,
+    limit: int = 20,
+) -> str:
+    """Returns a table of the layers that int8 hurts most, by `quantize.worst_layers`.
+
+    Args:
+      network: with float weights.
+      images: (n, height, width, 3) uint8, which give the ranges.
+      normalisation: of the network's input.
+      limit: layers listed, at most.
+    """
+    values = fed(images, "int8", "nhwc", normalisation)
+    lines = ["error (of the output's step)  operation           layer"]
+    for each in quantize.worst_layers(converter(network, "int8"), values)[:limit]:
+        lines.append(f"{each.error:>28.2f}  {each.op:<18}  {each.layer}")
+    return "\n".join(lines)
+
+
 def latency(content: bytes, runs: int = 30) -> float:
     """Median time of a run on one image, seconds, on one thread, after a warm-up."""
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
