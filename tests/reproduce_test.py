@@ -70,6 +70,22 @@ def test_trains_what_is_missing_and_prints_the_table(tmp_path, monkeypatch):
     assert printed[3] == "| smallest_20 | 2 | 1,000 | 2.0 | 1 | 50.0 | 25.0 |"
 
 
+def test_searches_before_it_trains_what_was_found(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(reproduce, "_run", _fake_training(calls))
+    _main(tmp_path, ["found_20"], jobs=1)
+    assert [call[:2] for call in calls] == [
+        ("search", "search"),
+        ("train", "found_20_0"),
+        ("train", "found_20_1"),
+        ("train", "found_20_2"),
+    ]
+    assert "--zero_init_residual" in calls[0][2]
+    assert f"--genotype={tmp_path}/runs/search" in calls[1][2]
+    # The file of results is committed, so it names no folder of this machine.
+    assert str(tmp_path) not in (tmp_path / "results.csv").read_text()
+
+
 def test_a_row_is_the_mean_and_range_over_its_seeds():
     lines = [_LINE, {**_LINE, "seed": 1, "rank1": "68.00", "mAP": "44.50"}]
     table = reproduce.as_markdown(

@@ -2,7 +2,7 @@
 
   python tools/benchmark_embedding.py --data_dir=DIR --model=runs/cdnet/model.keras
 
-Gallery images are read from disk and embedded by Keras' `predict_on_batch`, 64 at a
+Query and gallery are read from disk and embedded by Keras' `predict_on_batch`, 64 at a
 time, and by `embedders.Embedder.embed_all`, in turn, a piece of the images each turn.
 Ratios are medians over the pieces. Other programs prolong the clock's time, so that
 the processor's time and the fastest pieces of both ways stand beside it. One JSON line.
@@ -33,7 +33,7 @@ _MODEL = flags.DEFINE_string(
     "with random weights and the statistics of 16 images.",
 )
 _IMAGES = flags.DEFINE_integer(
-    "images", 2000, "Gallery images to embed, spread evenly over all.", 1
+    "images", 2000, "Images to embed, spread evenly over query and gallery.", 1
 )
 _PIECE = 256  # images
 _BATCH = 64
@@ -43,10 +43,11 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     devices.set_threads()
-    gallery = shared_flags.read_data(["query", "gallery"]).gallery.paths
-    count = min(_IMAGES.value, len(gallery))
-    chosen = np.linspace(0, len(gallery) - 1, count).astype(int)
-    paths = [gallery[i] for i in chosen]
+    data = shared_flags.read_data(["query", "gallery"])
+    paths = [*data.query.paths, *data.gallery.paths]
+    count = min(_IMAGES.value, len(paths))
+    chosen = np.linspace(0, len(paths) - 1, count).astype(int)
+    paths = [paths[i] for i in chosen]
     network, normalisation = _network(paths)
     height, width = network.input_shape[1:3]
     embedder = embedders.of_network(network, normalisation)

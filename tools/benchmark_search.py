@@ -12,9 +12,7 @@ Steps that are compared run in turn, in a process each. One JSON line a result.
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import glob
 import json
 import os
 import resource
@@ -22,7 +20,6 @@ import runpy
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import types
 
@@ -32,7 +29,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from cdnet_tf import shared_flags
-from cdnet_tf.learn import bilevel, devices, optimizers, single_path
+from cdnet_tf.learn import bilevel, devices, optimizers, profiling, single_path
 from cdnet_tf.nn import genotype
 from cdnet_tf.supernet import branches, supernet
 
@@ -281,33 +278,25 @@ def _reference_step(reference: str, space: str, k: int):
 @devices.unrewritten()
 def profile() -> None:
     """Time in each kind of op of a CDS top-2 step, summed over threads."""
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+    set_alpha, step, _ = _our_step("cds", 2, shared_flags.PRECISION.value)
 
-    set_alpha, step, _ = _our_step("cds", 2)
-    for seed in range(24):
+    def run(seed: int) -> None:
         set_alpha(seed)
         step()
-    with tempfile.TemporaryDirectory() as folder:
-        tf.profiler.experimental.start(folder)
-        for seed in range(_STEPS.value):
-            set_alpha(seed)
-            step()
-        tf.profiler.experimental.stop()
-        trace = xplane_pb2.XSpace()
-        (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
-        with open(path, "rb") as file:
-            trace.ParseFromString(file.read())
-    spent: dict[str, float] = collections.defaultdict(float)
-    calls: dict[str, float] = collections.defaultdict(float)
-    for plane in trace.planes:
-        names = plane.event_metadata
-        for event in (event for line in plane.lines for event in line.events):
-            _, separator, op = names[event.metadata_id].name.rpartition(":")
-            if separator and plane.name == "/host:CPU":
-                spent[op] += event.duration_ps / 1e9 / _STEPS.value
-                calls[op] += 1 / _STEPS.value
-    for op, milliseconds in sorted(spent.items(), key=lambda item: -item[1])[:20]:
-        _emit(op=op, ms_per_step=round(milliseconds, 1), calls=round(calls[op]))
+
+    for seed in range(24):
+        run(seed)
+    spent = profiling.by_op(run, _STEPS.value)
+    for op, (milliseconds, calls) in list(spent.items())[:20]:
+        _emit(op=op, ms_per_step=round(milliseconds, 1), calls=round(calls))
+    products = sum(spent[op].milliseconds for op in spent if profiling.is_product(op))
+    total = sum(each.milliseconds for each in spent.values())
+    _emit(
+        op="all",
+        ms_per_step=round(total, 1),
+        matrix_products_and_convolutions_ms=round(products, 1),
+        their_share=round(products / total, 3),
+    )
 
 
 def _step_size() -> dict[str, int]:

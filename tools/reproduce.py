@@ -45,10 +45,12 @@ class Table(NamedTuple):
 
     Attributes:
       recipe: arguments that all rows share.
+      search: arguments of the search whose genotype the rows `found` train.
       rows: by name.
     """
 
     recipe: list[str]
+    search: list[str]
     rows: dict[str, Row]
 
 
@@ -59,10 +61,12 @@ _PADDING = "--crop_padding=10"
 
 def _pedestrians() -> Table:
     names = ("cdnet", "cnet", "cdnet_v35", "cdnet_std", "osnet", "mobilenet_v2")
-    rows = {"found": Row(["--genotype={output_dir}/search"])}
+    rows = {"found": Row([_FOUND])}
     rows |= {name: Row([f"--genotype={name}"]) for name in names}
     rows |= {f"cdnet_{n}": Row(["--genotype=cdnet", f"--neck={n}"]) for n in _NECKS[:2]}
-    return Table(["--flagfile=flags/pedestrians.cfg", _PADDING], rows)
+    search = ["--flagfile=flags/cds.cfg", "--flagfile=flags/demo.cfg", "--epochs=20"]
+    search += [_PADDING, "--random_erasing=0.5"]
+    return Table(["--flagfile=flags/pedestrians.cfg", _PADDING], search, rows)
 
 
 def _market1501() -> Table:
@@ -91,9 +95,21 @@ def _market1501() -> Table:
         rows[f"cdnet_{neck}_20"] = Row([*short, f"--neck={neck}"], 1)
     for parts in (0, 1, 3, 4):  # 2 is the row `cdnet_20`
         rows[f"cdnet_fbl{parts}_20"] = Row([*short, f"--parts={parts}"], 1)
-    return Table(["--flagfile=flags/photographs.cfg"], rows)
+    rows["found_20"] = Row([_FOUND, "--epochs=20"])
+    # The same networks and people in both precisions.
+    half = ["--genotype=cdnet", "--width_multiplier=0.5", "--holdout_identities=450"]
+    for precision in ("float32", "mixed_bfloat16"):
+        options = [*half, f"--precision={precision}", "--epochs=20"]
+        rows[f"{precision}_20"] = Row(options)
+    return Table([_PHOTOGRAPHS], _RULE, rows)
 
 
+_PHOTOGRAPHS = "--flagfile=flags/photographs.cfg"
+# The paper's rule, on the images and the width of photographs.cfg.
+_RULE = ["--flagfile=flags/cds.cfg", "--height=128", "--width=64"]
+_RULE += ["--width_multiplier=0.25", "--random_erasing=0", "--dropout=0"]
+_RULE += ["--alpha_milestones=", "--zero_init_residual", "--epochs=20"]
+_FOUND = "--genotype={output_dir}/search"
 _NECKS = ("bn", "bl", "fbl")
 # What makes training harder, so that less is learned by heart.
 _HARDER = {
@@ -102,8 +118,6 @@ _HARDER = {
     "smoothing": "--label_smoothing=0.1",
 }
 _TABLES = {"pedestrians": _pedestrians(), "market1501": _market1501()}
-_SEARCH = ["--flagfile=flags/cds.cfg", "--flagfile=flags/demo.cfg", "--epochs=20"]
-_SEARCH += [_PADDING, "--random_erasing=0.5"]
 
 
 def define_flags() -> None:
@@ -188,8 +202,8 @@ def reproduce(
     if unknown:
         raise app.UsageError(f"Unknown rows {unknown}; use {', '.join(table.rows)}.")
     output_dir.mkdir(parents=True, exist_ok=True)
-    if "found" in names:
-        _run("search", [*_SEARCH, *data], output_dir / "search", None)
+    if any(_FOUND in table.rows[name].flags for name in names):
+        _run("search", [*table.search, *data], output_dir / "search", None)
     runs = [(n, seed) for n in names for seed in range(seeds or table.rows[n].seeds)]
     shared = table._replace(recipe=[*table.recipe, *data])
     _train_all(shared, runs, output_dir, results, jobs)
@@ -208,8 +222,9 @@ def _train_all(
 
     def train(run: tuple[str, int], cores) -> None:
         name, seed = run
-        row = [each.format(output_dir=output_dir) for each in table.rows[name].flags]
-        options = [*table.recipe, *row, f"--seed={seed}"]
+        row = table.rows[name].flags
+        given = [each.format(output_dir=output_dir) for each in row]
+        options = [*table.recipe, *given, f"--seed={seed}"]
         run_dir = output_dir / f"{name}_{seed}"
         _run("train", options, run_dir, cores)
         trainings.append(results, _COLUMNS, _result(name, seed, row, run_dir))
