@@ -3,8 +3,8 @@
     reid = cdnet_tf.load("market1501/cdnet_x0_5")
     ranking = cdnet_tf.rank(reid("query.jpg"), reid("gallery/"))
 
-The names in `__all__` are imported when they are first used, for TensorFlow takes
-seconds to import.
+The names in `__all__` are imported when they are first used, because importing
+TensorFlow takes seconds.
 """
 
 import importlib
@@ -34,14 +34,14 @@ __all__ = [
     "rank",
 ]
 
-# TensorFlow reads it on import. Its remarks on start-up are no user's business.
+# TensorFlow reads these two on import. The first silences its messages on start-up.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Of itself TensorFlow takes the kernels of oneDNN only where it finds AVX-512; on other
-# processors, too, they halve the time of a training step. Macs have none.
+# TensorFlow uses oneDNN's kernels by default only on processors with AVX-512. On others
+# they halve the time of a training step, too. Builds for Macs have no such kernels.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# No module of the package may have one of these names: `cdnet_tf.evaluate` is a program
-# that is imported by this name, so the function of embeddings is called otherwise.
+# No module of the package may have one of these names. `cdnet_tf.evaluate` is a module
+# already, so the function that scores embeddings is called `evaluate_embeddings`.
 _MODULES = {
     "Embedded": "api.reid",
     "Gallery": "gallery.gallery",
@@ -54,7 +54,7 @@ _MODULES = {
     "rank": "api.embeddings",
 }
 
-if not TYPE_CHECKING:  # A type checker would believe in any name.
+if not TYPE_CHECKING:  # A type checker would accept any name because of __getattr__.
 
     def __getattr__(name: str) -> object:
         """Imports a name of `__all__` when it is first used (PEP 562)."""

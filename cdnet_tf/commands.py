@@ -1,7 +1,7 @@
-"""The console commands: `cdnet-train` is `python -m cdnet_tf.train` by a shorter name.
+"""The console commands: `cdnet-train` is a shorter name of `python -m cdnet_tf.train`.
 
-A program is run as the module `__main__`, which is more than a call of its `main`: absl
-lists the flags of `__main__` for `--help`, and `--restarts` starts `__main__` again.
+A program is run as the module `__main__` instead of by a call of its `main`, because
+absl lists the flags of `__main__` for `--help`, and `--restarts` starts it again.
 """
 
 from __future__ import annotations

@@ -39,23 +39,26 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     None,
     "Folder of the results. Default: beside --model, `evaluation` for a model.keras, "
-    "and `evaluation_NAME` for the file or directory NAME. Of shipped weights: "
+    "and `evaluation_NAME` for the file or directory NAME. For shipped weights it is "
     "runs/market1501_cdnet_x0_25/evaluation and the like.",
 )
 _FLIP = flags.DEFINE_boolean(
     "flip", False, "Add the embedding of the mirrored image to each image's own."
 )
 _RERANK = flags.DEFINE_boolean(
-    "rerank", False, "Score the k-reciprocal re-ranking, too."
+    "rerank", False, "Also score the rankings after k-reciprocal re-ranking."
 )
 _RANKED_LISTS = flags.DEFINE_integer(
-    "ranked_lists", 10, "Queries whose first ten images are drawn; 0 for none.", 0
+    "ranked_lists",
+    10,
+    "Number of queries to draw with the ten gallery images found first; 0 for none.",
+    0,
 )
 _CHECK_DATA = flags.DEFINE_boolean(
     "check_data",
     False,
-    "Look for what would make numbers wrong, and embed nothing. The exit status is 1 "
-    "if there are errors.",
+    "Look for faults of the data that would make scores wrong, and run no network. The "
+    "exit status is 1 if there are errors.",
 )
 _LIST_LENGTH = 10  # images
 _SHEET = 10  # queries
@@ -113,12 +116,12 @@ def evaluate(
     Args:
       model: a model.keras, a SavedModel directory, a .tflite file, or a name of
         `shipped.names()`.
-      data: whose query and gallery are embedded.
+      data: the data set; its query and gallery are embedded.
       flip: add the embedding of the mirrored image to each image's own.
-      rerank: score the k-reciprocal re-ranking, too.
+      rerank: also score the rankings after k-reciprocal re-ranking.
       output_dir: existing folder for `evaluation.json` and pictures of ranked lists
         and the CMC; nothing is written without it.
-      ranked_lists: queries whose first ten images are drawn.
+      ranked_lists: number of queries to draw with the ten images found first.
       input_size: (height, width) of the images, for a file that leaves them free.
       batch_size: images that a core embeds at once.
       record: settings that evaluation.json repeats.
@@ -129,7 +132,7 @@ def evaluate(
 
     Raises:
       FileNotFoundError: there is no such model.
-      ValueError: it cannot be read, or images cannot.
+      ValueError: the model or an image cannot be read.
     """
     settings = {"flip": flip} if record is None else record
     provenance = run_directory.provenance(settings, data)
@@ -163,14 +166,14 @@ def _check(data: datasets.ReidDataset) -> int:
 
 
 def _wanted_size() -> tuple[int, int] | None:
-    """The size that the flags ask for, None where they say nothing."""
+    """Returns the (height, width) that the flags ask for, None without such flags."""
     size = shared_flags.HEIGHT, shared_flags.WIDTH
     if not any(flag.present for flag in size):
         return None
     if not all(flag.present for flag in size):
         raise ValueError(
-            "Of --height and --width one stands alone; give both, or neither: a model "
-            "knows its size."
+            "Only one of --height and --width is given; give both, or neither, because "
+            "a model knows its size."
         )
     return shared_flags.HEIGHT.value, shared_flags.WIDTH.value
 
@@ -178,7 +181,7 @@ def _wanted_size() -> tuple[int, int] | None:
 def _output_dir(model: pathlib.Path) -> pathlib.Path:
     """Makes the folder of the results before the long part of the work."""
     model = model.resolve()
-    # Exports of one network lie side by side, and each keeps its own results.
+    # Exports of one network lie in one folder; the name keeps their results apart.
     is_alone = model.name == "model.keras" or shipped.name_of(model)
     name = "evaluation" if is_alone else f"evaluation_{model.stem}"
     directory = pathlib.Path(_OUTPUT_DIR.value or shipped.results_dir(model) / name)
@@ -200,7 +203,7 @@ def _embed(
     flip: bool,
     batch_size: int,
 ) -> np.ndarray:
-    """Embeds a split, (n, d); with `flip` a sum, whose length does not matter."""
+    """Embeds a split, (n, d); `flip` adds vectors, and cosines ignore the length."""
     began = time.perf_counter()
     batches = image_files.ImageBatches(
         images.paths, embedder.height, embedder.width, batch_size
@@ -214,7 +217,7 @@ def _embed(
 def _draw(
     directory: pathlib.Path, found: dict, query, gallery, data, ranked_lists: int
 ) -> None:
-    """Writes cmc.png and, ten queries a sheet, ranked_lists_1.png and so on."""
+    """Writes cmc.png, and ranked_lists_1.png and so on with ten queries in each."""
     curves = {"nearest first": found["scores"]["cmc"]}
     if found["reranked"]:
         curves["re-ranked"] = found["reranked"]["cmc"]
@@ -230,7 +233,7 @@ def _draw(
 def _ranked(
     query, gallery, data: datasets.ReidDataset, ranked_lists: int
 ) -> list[pictures.Ranked]:
-    """The first images found for some queries, spread over all of them."""
+    """Returns the images found first, for queries taken at even distances."""
     count = min(ranked_lists, len(data.query))
     chosen = np.linspace(0, len(data.query) - 1, count).astype(int)
     some = datasets.Images(

@@ -1,9 +1,9 @@
-"""Exports a network as TFLite files, and lets none pass that retrieves worse.
+"""Exports a network as TFLite files, and rejects those that retrieve too much worse.
 
 python -m cdnet_tf.export_tflite --model=RUN/model.keras --data_dir=... --output_dir=...
 
-Every file is run on query and gallery through the interpreter before it gets its name.
-export_report.json and README.txt stand beside the files. docs/export.md says more.
+Every file embeds query and gallery in TFLite's interpreter before it gets its name.
+export_report.json and README.txt are written beside the files; see docs/export.md.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _MODEL = flags.DEFINE_string(
     None,
     "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_25.",
 )
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the files.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write the files to.")
 _VARIANTS = flags.DEFINE_list(
     "variants",
     list(tflite.VARIANTS),
@@ -64,7 +64,7 @@ _VARIANTS = flags.DEFINE_list(
 )
 _LAYOUT = flags.DEFINE_enum("layout", "nhwc", tflite.LAYOUTS, "Layout of the input.")
 _BATCH = flags.DEFINE_enum(
-    "batch", "1", ["1", "dynamic"], "Images a run takes; `dynamic` leaves it free."
+    "batch", "1", ["1", "dynamic"], "Images per run; `dynamic` leaves the number free."
 )
 _CALIBRATION = flags.DEFINE_integer(
     "calibration_images",
@@ -81,15 +81,15 @@ _CALIBRATION_DIR = flags.DEFINE_string(
 _GATE_IMAGES = flags.DEFINE_integer(
     "gate_images",
     0,
-    "Judge on about so many query and gallery images, of whole identities drawn by "
-    "--seed; 0 for all.",
+    "Judge the files on about so many query and gallery images instead of all (0). "
+    "They show whole identities, which are drawn by --seed.",
     0,
 )
 _MAX_MAP_DROP = flags.DEFINE_float(
     "max_map_drop", 1.0, "Points of mAP that a file may lose to the float network."
 )
 _KEEP_FAILED = flags.DEFINE_boolean(
-    "keep_failed", False, "Keep files that fail, as NAME.failed.tflite."
+    "keep_failed", False, "Keep files that fail the check, as NAME.failed.tflite."
 )
 _DEBUG_LAYERS = flags.DEFINE_boolean(
     "debug_layers", False, "List the layers that int8 hurts most, and export nothing."
@@ -97,19 +97,19 @@ _DEBUG_LAYERS = flags.DEFINE_boolean(
 _SELECTIVE = flags.DEFINE_list(
     "selective",
     [],
-    "Layers that integer files keep in float, by the names that --debug_layers prints, "
-    "or the beginning of several up to a slash. Such files are not whole-integer.",
+    "Layers that integer files keep in float, named as --debug_layers prints them. A "
+    "beginning up to a slash names several. Such files are not whole-integer.",
 )
 _QAT_EPOCHS = flags.DEFINE_integer(
-    "qat_epochs", 0, "Epochs of quantisation-aware training, for integer files.", 0
+    "qat_epochs", 0, "Epochs of quantisation-aware training for integer files.", 0
 )
 _QAT_LR = flags.DEFINE_float(
-    "qat_lr", 1e-4, "Learning rate of --qat_epochs (Adam) at the start."
+    "qat_lr", 1e-4, "Adam's learning rate at the start of the --qat_epochs."
 )
 _NPU = flags.DEFINE_list(
     "npu", [], "Ethos-U chips to compile integer files for, as in --npu=ethos-u65-256."
 )
-_REWRITES = {"pool", "shortcut"}  # rewrite.STEPS without RESHAPE, which no check passes
+_REWRITES = {"pool", "shortcut"}  # `stem` adds a RESHAPE, which the check refuses.
 
 
 def main(argv: list[str]) -> int:
@@ -152,7 +152,7 @@ def main(argv: list[str]) -> int:
             if chips and form.variant in npu.VARIANTS and not row["failure"]:
                 row["npu"] = npu.compile_beside(directory / row["file"], chips)
     finally:
-        # Also of an export that breaks off: files are not left without their row.
+        # Even an export that breaks off reports the files that it has written.
         for left_out in export_report.write(directory, rows, settings):
             print(left_out, file=sys.stderr)
     print(f"\n{export_report.table(rows, judge.reference)}\n\n{_end(directory, rows)}")
@@ -168,7 +168,7 @@ def _check_flags() -> None:
         )
     if _SELECTIVE.value and _QAT_EPOCHS.value:
         raise app.UsageError(
-            "--selective keeps layers in float, --qat_epochs trains all of them for "
+            "--selective keeps layers in float, and --qat_epochs trains all layers for "
             "integers; use one of the two."
         )
     unknown = sorted(set(file_flags.REWRITE.value) - _REWRITES)
@@ -176,15 +176,15 @@ def _check_flags() -> None:
         raise app.UsageError(f"--rewrite={','.join(unknown)}: use pool, shortcut.")
     if file_flags.REWRITE.value and (_QAT_EPOCHS.value or _SELECTIVE.value):
         raise app.UsageError(
-            "--rewrite gives layers other names and joins ranges; leave it out beside "
-            "--qat_epochs and --selective."
+            "--rewrite renames and joins layers; leave it out beside --qat_epochs and "
+            "--selective."
         )
     if not (_OUTPUT_DIR.value or _DEBUG_LAYERS.value):
         raise app.UsageError("Name an --output_dir.")
 
 
 def _chips() -> list[npu.Target]:
-    """What --npu asks for; raises ValueError where it cannot be had."""
+    """Returns the chips of --npu; raises ValueError if no file can suit them."""
     given = file_flags.NPU_SYSTEM_CONFIG.value, file_flags.NPU_MEMORY_MODE.value
     if not _NPU.value:
         if any(given):
@@ -201,7 +201,7 @@ def _chips() -> list[npu.Target]:
 
 
 def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
-    """What every row of the report says of this export."""
+    """Returns what every row of the report repeats about this export."""
     values = shared_flags.flag_values(__name__)
     values |= shared_flags.flag_values(file_flags.__name__)
     return {
@@ -240,7 +240,7 @@ def _gate(
     data: datasets.ReidDataset,
     normalisation: preprocess.Normalisation,
 ) -> gate.Gate:
-    """The judge of the files, by the data that the flags name."""
+    """Makes the judge of the files from the data set that the flags name."""
     count, seed = _GATE_IMAGES.value, shared_flags.SEED.value
     part = None
     splits = data.query, data.gallery
@@ -268,7 +268,7 @@ def _planned(
     calibration: np.ndarray,
     normalisation: preprocess.Normalisation,
 ) -> Iterator[tuple[tf.keras.Model, exporting.Form]]:
-    """Yields what to convert, and into what form, for each of --variants."""
+    """Yields the network to convert and the form of its file for each of --variants."""
     trains = bool(_QAT_EPOCHS.value)
     plain = (
         rewrite.rewrite(network, file_flags.REWRITE.value)
@@ -297,7 +297,7 @@ def _trained(
     calibration: np.ndarray,
     normalisation: preprocess.Normalisation,
 ) -> tf.keras.Model:
-    """A copy of the network after --qat_epochs of quantisation-aware training."""
+    """Trains a copy of the network for --qat_epochs with rounded values."""
     values = preprocess.normalise(calibration, normalisation).numpy()
     student = quantize.trainable(network, values)
     height, width = network.input_shape[1:3]
@@ -333,7 +333,7 @@ def _progress(row: Mapping) -> str:
 
 
 def _end(directory: pathlib.Path, rows: Sequence[Mapping]) -> str:
-    """Where the results are, and what to do next."""
+    """Says where the results are, and what to do next."""
     good = [row["file"] for row in rows if not row["failure"]]
     lines = [
         f"{len(good)} of {len(rows)} files passed. Files and report: {directory}",

@@ -7,11 +7,12 @@ from absl import flags
 REWRITE = flags.DEFINE_list(
     "rewrite",
     [],
-    "Faster forms of the same function: `pool`, `shortcut` or both; docs/inference.md.",
+    "Replace layers by faster ones that compute the same: `pool`, `shortcut` or both. "
+    "See docs/inference.md.",
 )
 NPU_SYSTEM_CONFIG = flags.DEFINE_string(
-    "npu_system_config", None, "Clock and memories around the NPU; docs/export.md."
+    "npu_system_config", None, "Clock and memories of the NPU; see docs/export.md."
 )
 NPU_MEMORY_MODE = flags.DEFINE_string(
-    "npu_memory_mode", None, "Where the NPU's data lie; docs/export.md."
+    "npu_memory_mode", None, "Memories that hold the NPU's data; see docs/export.md."
 )

@@ -1,7 +1,7 @@
-"""What a user would run next: whole commands that work as they are printed.
+"""Suggests what to run next: whole commands that work as they are printed.
 
-A command names the data and the input size of the program that has ended, as far as
-the recipe that it goes by does not say the same.
+A command repeats the data and the input size of the program that has ended, where its
+recipe says something else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DATA = (
     *("holdout_identities", "holdout_seed"),
 )
 _SIZE = ("height", "width", "width_multiplier")
-# The others have their data set's name.
+# The recipes of the other data sets have the data set's name.
 _RECIPES = {"dukemtmc": "flags/duke.cfg"}
 _RECIPES |= dict.fromkeys(own_data.NAMES, "flags/market1501.cfg")
 _TRAIN = ("python", "-m", "cdnet_tf.train")
@@ -35,13 +35,13 @@ def after_search(run_dir: pathlib.Path) -> str:
 
 
 def after_training(run_dir: pathlib.Path) -> str:
-    """Says how to evaluate and how to export a network trained on people."""
+    """Says how to evaluate and export a network that was trained on people."""
     model = run_dir / "model.keras"
     return f"{_evaluate(model)}\n{_export(model)}"
 
 
 def after_classes(run_dir: pathlib.Path, genotype: str) -> str:
-    """Says how to go on to people from a network trained on classes."""
+    """Says how to train on people, starting from a network trained on classes."""
     more = [f"--genotype={genotype}", f"--init_from={run_dir}"]
     command = [*_TRAIN, "--flagfile=flags/market1501.cfg", *more]
     command += ["--data_dir=data", f"--run_dir={run_dir}_market1501"]
@@ -49,17 +49,17 @@ def after_classes(run_dir: pathlib.Path, genotype: str) -> str:
 
 
 def after_evaluation(model: pathlib.Path) -> str:
-    """Says how to export a network that was evaluated; nothing of an export."""
+    """Says how to export an evaluated network; "" if it is an exported file already."""
     return _export(model) if model.suffix == ".keras" else ""
 
 
 def after_export(file: pathlib.Path) -> str:
-    """Says how to evaluate a file that was exported, or imported."""
+    """Says how to evaluate a file that was exported or imported."""
     return _evaluate(file)
 
 
 def after_check() -> str:
-    """Says how to train on data that were examined and are sound."""
+    """Says how to train on data in which no errors were found."""
     recipe = _recipe()
     arguments = [*recipe, *_repeated(_DATA, recipe)]
     run_dir = f"--run_dir=runs/{flags.FLAGS['dataset'].value}"
@@ -89,11 +89,11 @@ def _recipe() -> list[str]:
 
 
 def _repeated(names: Sequence[str], recipe: Sequence[str] = ()) -> list[str]:
-    """The flags of this program that another one would not have of itself.
+    """Returns the flags of this program whose values another program lacks.
 
     Args:
-      names: of flags that both programs have.
-      recipe: arguments that the other one is given.
+      names: flags that both programs have.
+      recipe: arguments that the other program is given.
     """
     said = {name: flags.FLAGS[name].default for name in names}
     for line in recipes.open_flag_files(recipe):

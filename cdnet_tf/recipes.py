@@ -2,7 +2,7 @@
 
 The recipes lie in the folder `flags/` of a checkout and in `cdnet_tf/flags/` of an
 installation. absl looks for a flag file, and for those that the file includes, from the
-working directory alone. This module looks among the recipes next.
+working directory alone. This module then looks among the recipes as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def parse(argv: list[str]) -> list[str]:
       argv: the program and its arguments.
 
     Returns:
-      The program and those arguments that are no flags.
+      The program and those arguments that are not flags.
     """
     try:
         opened = open_flag_files(argv[1:])

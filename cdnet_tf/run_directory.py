@@ -1,4 +1,4 @@
-"""The directory of a run: what it records of itself, and who may go on with it."""
+"""The directory of a run: what is recorded there, and which run may be resumed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def open_run(
 ) -> pathlib.Path:
     """Makes or reopens the run directory.
 
-    Its `run.json` holds the settings, the data's counts, and the environments (versions
-    and commit) in which the run began and, if they were others, went on.
+    Its `run.json` holds the settings, the data's counts, and every environment
+    (versions and commit) in which the run began or was resumed.
 
     Args:
       run_dir: the directory.
-      settings: what decides the run's result, by the flags' names.
+      settings: the values that decide the run's result, by the flags' names.
       data: the data set read.
-      own_copy: leave it as it is, and open a copy.
+      own_copy: leave the directory as it is, and open a copy.
 
     Raises:
-      ValueError: if a setting or the data differ from the run that is to go on. A run
+      ValueError: if a setting or the data differ from the run that is resumed. A run
         that stopped before its first epoch was complete starts over, with any settings.
       OSError: if the directory cannot be written.
     """
@@ -49,7 +49,7 @@ def open_run(
         directory = distributed.own_folder(directory)
     record = directory / "run.json"
     now: dict[str, Any] = {"flags": settings, "data": data.counts()}
-    # As they will be read again: tuples become lists.
+    # JSON turns tuples into lists, so the values are compared after it.
     now = json.loads(json.dumps(now))
     environments = []
     if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
@@ -75,10 +75,10 @@ def join_run(
     data: Data,
     strategy: tf.distribute.Strategy,
 ) -> pathlib.Path:
-    """`open_run` for each of the machines that train together.
+    """Does `open_run` on each of the machines that train together.
 
-    All must be about to do the same; then the chief has the run directory, and every
-    other worker a copy, to keep files in that nobody reads.
+    All must have the same settings and data. The chief then opens the run directory,
+    and every other worker a copy, where it may write files that nobody reads.
 
     Raises:
       ValueError, OSError: as `open_run`, or if a worker differs from the chief.
@@ -100,17 +100,17 @@ def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:
             if old != new:
                 what = f"--{name}" if group == "flags" else f"the data's {name} split"
                 raise ValueError(
-                    f"{record} was begun with {what} = {old!r}, now {new!r}: the run "
-                    "cannot go on with it. Set it back, or choose another --run_dir."
+                    f"{record} was begun with {what} = {old!r}, and now it is {new!r}, "
+                    "so the run cannot go on. Set it back, or choose another --run_dir."
                 )
 
 
 def provenance(settings: dict[str, Any], data: Data) -> dict[str, Any]:
-    """What a result comes from: settings, data, versions, commit. Never raises.
+    """Returns a result's origin: settings, data, versions and commit. Never raises.
 
     Args:
-      settings: what decides the result, by the flags' names. Generated pedestrians lie
-        on disk as Market-1501 does, so `dataset`, if it is there, names the data.
+      settings: the values that decide the result, by the flags' names. If they hold
+        `dataset`, that names the data; else `data.name` does.
       data: the data set read.
     """
     dataset = {"name": settings.get("dataset", data.name), "counts": data.counts()}
@@ -127,10 +127,9 @@ def provenance(settings: dict[str, Any], data: Data) -> dict[str, Any]:
 def begun_with(
     directory: pathlib.Path, settings: dict[str, Any], data: Data
 ) -> dict[str, Any]:
-    """`provenance` of a run, with the versions and the commit that it began with.
+    """Returns `provenance` of a run, with the versions and commit that it began with.
 
-    Where another program or machine went on with the run, `went_on_with` lists what
-    each of them had.
+    If the run was resumed with other versions or commits, `went_on_with` lists them.
 
     Args:
       directory: from `open_run`.
@@ -146,7 +145,7 @@ def begun_with(
 
 
 def environment() -> dict[str, Any]:
-    """Versions, and the commit of this package's own checkout; None where unknown."""
+    """Returns versions and the commit of this package's checkout, None if unknown."""
     versions: dict[str, str | None] = {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -160,7 +159,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit(file: pathlib.Path) -> dict[str, Any]:
-    """The commit of the checkout `ROOT` to which a file `ROOT/PACKAGE/NAME` belongs.
+    """Returns the commit of the checkout `ROOT` that holds a file `ROOT/PACKAGE/NAME`.
 
     Returns:
       `commit`, and `uncommitted_changes`: whether tracked files differ from the commit.
@@ -182,7 +181,7 @@ def commit(file: pathlib.Path) -> dict[str, Any]:
 
 
 def _git(root: pathlib.Path, *arguments: str) -> str | None:
-    """What git prints, without the last line's end; None where git fails."""
+    """Returns what git prints, without the last line's end; None where git fails."""
     try:
         return subprocess.run(
             ["git", "-C", str(root), *arguments],

@@ -33,40 +33,42 @@ flags.DEFINE_enum(
     "space",
     SearchSettings.space,
     list(genotype.SPACES),
-    "Search space: 6 (cs) or 12 (cds) branches.",
+    "Search space: `cs` offers 6 branches for each block, `cds` 12.",
 )
 flags.DEFINE_enum(
     "search_strategy",
     SearchSettings.search_strategy,
     SEARCH_STRATEGIES,
-    "`top_k` is the paper's. `single_path` trains one branch of each block at a time, "
-    "and then evolves networks that are judged with the supernet's weights. `random`, "
-    "`halving` and `regression` train networks one by one. See docs/search.md.",
+    "`top_k` is the paper's rule. `single_path` trains one branch of each block at a "
+    "time, and then evolves networks that are judged with the supernet's weights. "
+    "`random`, `halving` and `regression` train networks one by one. See "
+    "docs/search.md.",
 )
 flags.DEFINE_integer(
     "select_identities",
     SearchSettings.select_identities,
-    "People of the training split on whom networks are compared, and whom no weight "
-    "learns from. Default: a fifth of them, and none for --search_strategy=top_k.",
+    "How many people of the training split are kept back to compare networks on; no "
+    "weight learns from them. Default: a fifth, and none for --search_strategy=top_k.",
     0,
 )
 flags.DEFINE_enum(
     "draw",
     SearchSettings.draw,
     drawing.DRAWS,
-    "How --search_strategy=single_path draws the branches of a step: each evenly, or "
-    "every branch exactly once in as many steps as there are branches.",
+    "How --search_strategy=single_path draws the branches of a step: `uniform` draws "
+    "them independently at random; `fair` runs every branch exactly once in as many "
+    "steps as a block has branches.",
 )
 flags.DEFINE_enum(
     "shared",
     SearchSettings.shared,
     sharing.SHARING,
     "Weights that the branches of a block share with --search_strategy=single_path: "
-    "none (`branch`), the convolutions around the streams (`body`), or also the "
-    "streams, of which a short one is the beginning of a long one (`nested`).",
+    "none (`branch`), the convolutions around the two streams (`body`), or the streams "
+    "as well, where a short stream is the beginning of a long one (`nested`).",
 )
 flags.DEFINE_integer(
-    "population", SearchSettings.population, "Networks in a generation.", 2
+    "population", SearchSettings.population, "Networks in each generation.", 2
 )
 flags.DEFINE_integer(
     "generations",
@@ -77,32 +79,36 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "candidates",
     SearchSettings.candidates,
-    "Networks that --search_strategy=random, halving and regression train, each for "
-    "--epochs.",
+    "Networks that --search_strategy=random, halving and regression draw and train. "
+    "Each trains for --epochs; with halving, weaker ones stop early.",
     2,
 )
 flags.DEFINE_string(
     "top_k",
     str(SearchSettings.top_k),
-    "Branches that run in each block: 1 to 6 (cs) or 12 (cds), or `all`.",
+    "How many branches of each block run in a step of --search_strategy=top_k: 1 to 6 "
+    "(cs) or 1 to 12 (cds), or `all`.",
 )
 flags.DEFINE_enum(
     "exploration",
     SearchSettings.exploration,
     bilevel.Exploration.KINDS,
-    "How a step's branches are chosen: `none` takes the k largest alpha (the paper's "
-    "rule); `gumbel` and `uniform_warmup` are not in the paper.",
+    "How --search_strategy=top_k chooses the branches of a step: `none` takes those "
+    "with the k largest alpha, as the paper does; `gumbel` adds noise that fades; "
+    "`uniform_warmup` draws them at random in the first --warmup_epochs.",
 )
 flags.DEFINE_float(
     "temperature",
     SearchSettings.temperature,
-    "Of --exploration=gumbel at the start; it falls to 0.",
+    "Strength of the noise at the start, from where it falls to 0; used by "
+    "--exploration=gumbel.",
     0.0,
 )
 flags.DEFINE_integer(
     "warmup_epochs",
     SearchSettings.warmup_epochs,
-    "Of --exploration=uniform_warmup, without steps of alpha.",
+    "Epochs at the start in which branches are drawn at random and alpha does not "
+    "learn; used by --exploration=uniform_warmup.",
     0,
 )
 flags.DEFINE_float(
@@ -111,15 +117,17 @@ flags.DEFINE_float(
 flags.DEFINE_float(
     "w_lr_end",
     SearchSettings.w_lr_end,
-    "Learning rate of the weights at the end of the cosine.",
+    "Learning rate of the weights at the end; it falls along a cosine.",
 )
 flags.DEFINE_integer(
     "w_lr_warmup_epochs",
     SearchSettings.w_lr_warmup_epochs,
-    "Epochs of a linear ramp of the weights' learning rate, at the start.",
+    "Epochs at the start in which the weights' learning rate rises linearly.",
     0,
 )
-flags.DEFINE_float("w_l2", SearchSettings.w_l2, "L2 of the weights, coupled.", 0.0)
+flags.DEFINE_float(
+    "w_l2", SearchSettings.w_l2, "L2 penalty of the weights, part of their loss.", 0.0
+)
 flags.DEFINE_float(
     "alpha_lr", SearchSettings.alpha_lr, "Learning rate of alpha (Adam)."
 )
@@ -129,7 +137,9 @@ flags.DEFINE_list(
     "Epochs at which alpha's learning rate drops to a tenth. Default: after a third "
     "and two thirds of --epochs, which is 80,160 of 240.",
 )
-flags.DEFINE_float("alpha_l2", SearchSettings.alpha_l2, "L2 of alpha, coupled.", 0.0)
+flags.DEFINE_float(
+    "alpha_l2", SearchSettings.alpha_l2, "L2 penalty of alpha, part of its loss.", 0.0
+)
 flags.register_validator(
     "top_k",
     lambda text: text == "all" or text.isdecimal(),
@@ -176,23 +186,23 @@ def search(
     record: dict | None = None,
     launched: float | None = None,
 ) -> genotype.Genotype | None:
-    """Searches a network, or goes on with a search that was cut short.
+    """Searches a network, or resumes a search that was cut short.
 
     Args:
-      data: whose training split is searched on.
-      run_dir: folder of the results; docs/search.md says which they are.
+      data: the data set; the search sees its training split alone.
+      run_dir: folder of the results, which docs/search.md lists.
       settings: how to search; by default as the authors' released code does.
-      strategy: of `devices.connect`; by default TensorFlow's current one.
+      strategy: from `devices.connect`; by default TensorFlow's current one.
       restarts: see `distributed.guarded`.
-      record: what `run.json` says of the settings; by default all of them.
+      record: the settings to note in `run.json`; by default all of them.
       launched: `time.perf_counter()` when the program began; by default now.
 
     Returns:
       The genotype found. None on a worker that is not the chief.
 
     Raises:
-      ValueError: settings that do not fit each other, the data, or the run that is to
-        go on.
+      ValueError: the settings do not fit each other, the data, or the run that is
+        resumed.
       FloatingPointError: a loss is not finite.
     """
     settings = settings or SearchSettings()
@@ -230,10 +240,10 @@ _STRATEGIES = {
 def _with_people_to_select_on(
     data: datasets.ReidDataset, settings: SearchSettings
 ) -> datasets.ReidDataset:
-    """Makes query and gallery of people whom no weight will learn from.
+    """Moves people of the training split to query and gallery, to compare networks.
 
     Raises:
-      ValueError: the training split cannot spare so many.
+      ValueError: the training split cannot spare so many people.
     """
     people = len(set(data.train.identities.tolist()))
     count = settings.people_to_select_on(people)
@@ -254,7 +264,7 @@ def _write_results(
     provenance: dict,
     launched: float,
 ) -> None:
-    """Writes genotype.json, the sign of a search's end, and tells the user."""
+    """Writes genotype.json, which marks the search as finished, and tells the user."""
     choice = [settings.branches.index(each) for each in found.genotype.layers]
     cost = costs.of_space(settings.branches, **settings.network_options)(choice)
     text = found.genotype.to_json(

@@ -1,7 +1,7 @@
 """Values that decide how a search or a training goes, with their defaults.
 
-A program reads them from its flags, which have the same names; a notebook writes them
-down. Neither this module nor anything that takes the values has heard of flags.
+A program fills them from its flags, which have the same names; a notebook writes them
+down. Neither this module nor any that takes the values may know of flags.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class RunSettings:
 
     Attributes:
       epochs: at least 1.
-      seed: of everything that is drawn, non-negative.
+      seed: of everything that is drawn at random, non-negative.
       height, width: of the network's input, pixels; divisible by 16.
       width_multiplier: scales the channels of every layer.
       batch_size: images in a batch, P x K.
       images_per_id: K, the images of one identity in a batch.
       random_erasing: probability that a part of a training image is erased, 0..1.
       crop_padding: pixels by which a training image may shift in each direction; by
-        default 10 at height 256, and as large a part of other heights.
+        default 10 at height 256, and in proportion at other heights.
       momentum: of the weights' SGD.
       margin: of the triplet loss.
       dropout: rate before the triplet feature, 0..1.
@@ -99,7 +99,7 @@ class RunSettings:
         """Returns the arguments that make the training batches.
 
         Args:
-          first_epoch: at which the run begins, or goes on.
+          first_epoch: the epoch at which the run begins or is resumed, from 0.
           has_classes: whether the data set shows classes instead of people.
         """
         options = {
@@ -121,7 +121,7 @@ class RunSettings:
         }
 
     def record(self) -> dict[str, Any]:
-        """Returns the values that decide the result, for the record of a run."""
+        """Returns the values that decide the result, for `run.json`."""
         values = dataclasses.asdict(self)
         del values["cache_mb"]
         return values
@@ -134,24 +134,24 @@ class SearchSettings(RunSettings):
     Attributes:
       space: `cs`, 6 branches a block, or `cds`, 12.
       search_strategy: one of `SEARCH_STRATEGIES`; docs/search.md says what they do.
-      select_identities: people of the training split on whom networks are compared, and
-        whom no weight learns from; by default a fifth of them, and none for `top_k`.
-      top_k: branches that run in each block, 1 to 6 or 12, or `all`.
+      select_identities: how many people of the training split are kept back to compare
+        networks on; no weight learns from them. By default a fifth; none for `top_k`.
+      top_k: how many branches of each block run in a step, 1 to 6 or 12, or `all`.
       exploration: how a step's branches are chosen, see `bilevel.Exploration`.
-      temperature: of `gumbel` at the start; it falls to 0.
-      warmup_epochs: of `uniform_warmup`, without steps of alpha.
-      draw: of `single_path`, how a step's branches are drawn, see `single_path.draw`.
-      shared: of `single_path`, what the branches of a block share, one of
+      temperature: strength of `gumbel`'s noise at the start; it falls to 0.
+      warmup_epochs: epochs of `uniform_warmup` in which alpha does not learn.
+      draw: how `single_path` draws a step's branches, see `single_path.draw`.
+      shared: the weights that the branches of a block share in `single_path`, one of
         `sharing.SHARING`; `top_k` shares nothing.
       population, generations: of the evolution that follows `single_path`.
       candidates: how many networks `random`, `halving` and `regression` train.
       w_lr, w_lr_end: learning rate of the weights, at both ends of a cosine.
-      w_lr_warmup_epochs: epochs of a linear ramp before it.
-      w_l2: L2 of the weights, coupled.
+      w_lr_warmup_epochs: epochs at the start in which it rises linearly.
+      w_l2: L2 penalty of the weights, added to their gradient.
       alpha_lr: learning rate of alpha (Adam).
-      alpha_milestones: epochs at which it drops to a tenth; by default after a third
-        and two thirds of the epochs.
-      alpha_l2: L2 of alpha, coupled.
+      alpha_milestones: epochs at which `alpha_lr` drops to a tenth; by default after a
+        third and two thirds of the epochs.
+      alpha_l2: L2 penalty of alpha, added to its gradient.
     """
 
     space: str = "cds"
@@ -181,7 +181,7 @@ class SearchSettings(RunSettings):
 
     @property
     def chosen(self) -> int:
-        """How many of them run in a step."""
+        """How many branches of each block run in a step."""
         return len(self.branches) if self.top_k == "all" else int(self.top_k)
 
     @property
@@ -192,14 +192,14 @@ class SearchSettings(RunSettings):
         return [int(epoch) for epoch in self.alpha_milestones]
 
     def people_to_select_on(self, identities: int) -> int:
-        """How many of so many people of the training split networks are compared on."""
+        """How many people of a training split of `identities` people are kept back."""
         if self.select_identities is None:
             return 0 if self.search_strategy == "top_k" else max(2, identities // 5)
         return self.select_identities
 
     @property
     def network_options(self) -> dict:
-        """Arguments of the networks of the space."""
+        """Input shape and width of all networks of the space."""
         return {
             "input_shape": self.input_shape,
             "width_multiplier": self.width_multiplier,
@@ -213,8 +213,8 @@ class SearchSettings(RunSettings):
         _check_known("shared", self.shared, sharing.SHARING)
         if self.search_strategy == "top_k" and self.shared != "branch":
             raise ValueError(
-                f"shared={self.shared}: alpha compares branches that have weights of "
-                "their own; leave it out, or use search_strategy=single_path."
+                f"shared={self.shared}: search_strategy=top_k needs branches that have "
+                "weights of their own; leave it out, or use single_path."
             )
         _check_known("exploration", self.exploration, bilevel.Exploration.KINDS)
         self._check_people()
@@ -224,7 +224,7 @@ class SearchSettings(RunSettings):
         schedules.check_milestones("alpha_milestones", self.milestones, self.epochs)
         if self.exploration == "uniform_warmup" and self.warmup_epochs >= self.epochs:
             raise ValueError(
-                f"warmup_epochs={self.warmup_epochs} leaves alpha none of epochs="
+                f"warmup_epochs={self.warmup_epochs} leaves alpha no epoch of epochs="
                 f"{self.epochs} to learn in; lower it, or choose another exploration."
             )
 
@@ -247,17 +247,17 @@ class TrainSettings(RunSettings):
       stem: first convolution, `reid` (7x7 /2 and pool) or `cifar` (3x3 /1).
       neck: one of `networks.NECKS` (Table 6).
       parts: stripes of the FNeck, 0 to 4 (Table 5).
-      init_from: weights to start from, heads excepted: a run directory, a .keras file,
-        an .h5 file, whose layers are found by name, or a name of `shipped.names()`.
+      init_from: weights to start from, except the heads': a run directory, a .keras
+        file, an .h5 file, or a name of `shipped.names()`.
       lr: peak learning rate.
       schedule: how the learning rate falls from epoch to epoch: `multi_step`, `cosine`
         or `exponential`.
-      milestones: of `multi_step`, epochs at which it drops; by default at 3/7, 9/14
-        and 6/7 of the epochs.
-      lr_decay: factor at each milestone, or of `exponential` after each epoch.
-      lr_end: of `cosine`, the learning rate at the end.
-      lr_warmup_epochs: epochs of a linear ramp at the start.
-      l2: L2 of all weights, coupled.
+      milestones: epochs at which the rate of `multi_step` drops; by default at 3/7,
+        9/14 and 6/7 of the epochs.
+      lr_decay: factor at each milestone, or after each epoch of `exponential`.
+      lr_end: the learning rate at the end of `cosine`.
+      lr_warmup_epochs: epochs at the start in which the learning rate rises linearly.
+      l2: L2 penalty of all weights, added to the gradient.
       label_smoothing: of the softmax loss, 0..1.
       xla: compile the step with XLA.
     """
@@ -285,11 +285,12 @@ class TrainSettings(RunSettings):
         return [int(epoch) for epoch in self.milestones]
 
     def check(self) -> None:
-        """Refuses values that do not fit each other, or that name what is missing.
+        """Refuses values that do not fit each other, or that name a missing file.
 
         Raises:
-          FileNotFoundError: there is no such genotype, or nothing to start from.
-          ValueError: of all others.
+          FileNotFoundError: the genotype's file or the weights of `init_from` are
+            missing.
+          ValueError: anything else is wrong.
         """
         _check_known("schedule", self.schedule, SCHEDULES)
         _check_known("neck", self.neck, tuple(networks.NECKS))

@@ -1,4 +1,4 @@
-"""Flags that every program has, and the values that they stand for."""
+"""Flags that the programs share, and the data set and devices that they stand for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# Importing TensorFlow takes seconds, which count for a program that imports this first.
+# A program imports this first, so that the seconds of importing TensorFlow count.
 LAUNCHED = time.perf_counter()
 
 import tensorflow as tf  # noqa: E402
@@ -24,33 +24,36 @@ DATASET = flags.DEFINE_enum(
     "dataset",
     "market1501",
     [*datasets.NAMES, *own_data.NAMES, "pedestrians", *classification.NAMES],
-    "Data set under --data_dir. `folders` and `csv` are people of your own, "
-    "docs/own_data.md; `pedestrians` are generated there if they are missing; the last "
-    "two show classes, not people, and are for training alone.",
+    "Data set in --data_dir. `folders` and `csv` are your own images (see "
+    "docs/own_data.md). `pedestrians` are drawn by a generator if they are missing. "
+    "The last two show classes instead of people, and can only be trained on.",
 )
 DATA_DIR = flags.DEFINE_string(
     "data_dir", "data", "Folder of the data set, or the folder above it."
 )
 TRAIN_IDENTITIES = flags.DEFINE_integer(
-    "train_identities", 200, "Identities to train on, of --dataset=pedestrians.", 2
+    "train_identities",
+    200,
+    "Number of people to train on; used by --dataset=pedestrians.",
+    2,
 )
-# None and not 0, so that runs begun before there were these flags can go on.
+# None instead of 0, so that runs older than these two flags can be resumed.
 HOLDOUT_IDENTITIES = flags.DEFINE_integer(
     "holdout_identities",
     None,
-    "Identities taken out of training, to evaluate on instead of the test images; 0 "
-    "or nothing: none. Of generated pedestrians whole families of look-alikes go, so "
-    "that a number that is not whole families is rounded up.",
+    "How many people to take out of training and evaluate on instead of the test "
+    "images. Default: none. Generated pedestrians are taken out in whole families of "
+    "look-alikes, so the number may be rounded up.",
     0,
 )
 HOLDOUT_SEED = flags.DEFINE_integer(
     "holdout_seed", None, "Seed of the draw of --holdout_identities. Default: 0.", 0
 )
 RUN_DIR = flags.DEFINE_string(
-    "run_dir", None, "Folder of the results. A run that was killed goes on from there."
+    "run_dir", None, "Folder of the results. The same command resumes a killed run."
 )
 SEED = flags.DEFINE_integer(
-    "seed", RunSettings.seed, "Seed of everything that is drawn.", 0
+    "seed", RunSettings.seed, "Seed of everything that is drawn at random.", 0
 )
 HEIGHT = flags.DEFINE_integer(
     "height", RunSettings.height, "Input height, pixels; divisible by 16.", 16
@@ -61,30 +64,30 @@ WIDTH = flags.DEFINE_integer(
 WIDTH_MULTIPLIER = flags.DEFINE_float(
     "width_multiplier",
     RunSettings.width_multiplier,
-    "Scales the channels of every layer.",
+    "Factor of the number of channels of every layer.",
     0.0,
 )
-EPOCHS = flags.DEFINE_integer("epochs", RunSettings.epochs, "Epochs.", 1)
+EPOCHS = flags.DEFINE_integer("epochs", RunSettings.epochs, "Epochs to run.", 1)
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", RunSettings.batch_size, "Images in a batch (P x K).", 4
+    "batch_size", RunSettings.batch_size, "Images in a batch: P people x K images.", 4
 )
 IMAGES_PER_ID = flags.DEFINE_integer(
-    "images_per_id", RunSettings.images_per_id, "K of the P x K batch.", 2
+    "images_per_id", RunSettings.images_per_id, "K, the images of each person.", 2
 )
 RANDOM_ERASING = flags.DEFINE_float(
     "random_erasing",
     RunSettings.random_erasing,
-    "Probability that a part of a training image is erased; people only. A search "
-    "erases in the images of alpha, too.",
+    "Probability that a part of a training image is erased; used for people only. A "
+    "search also erases in the images that alpha learns from.",
     0.0,
     1.0,
 )
-# None and not 10, because it depends on the height.
+# None instead of 10, because the default depends on the height.
 CROP_PADDING = flags.DEFINE_integer(
     "crop_padding",
     None,
-    "Pixels by which a training image may shift in each direction, black moving in; "
-    "people only. Default: 10 at --height=256, as large a part of other heights.",
+    "Pixels by which a training image may shift in each direction; black fills the "
+    "gap. Used for people only. Default: 10 at --height=256, in proportion at others.",
     0,
 )
 MOMENTUM = flags.DEFINE_float(
@@ -99,50 +102,53 @@ DROPOUT = flags.DEFINE_float(
 ZERO_INIT_RESIDUAL = flags.DEFINE_boolean(
     "zero_init_residual",
     RunSettings.zero_init_residual,
-    "Start with every CBlock passing its input through: the scale of its last batch "
-    "normalisation is 0. Deep networks then learn much faster in short trainings.",
+    "Start with every CBlock passing its input through, by setting the scale of its "
+    "last batch normalisation to 0. Deep networks learn faster so in short trainings.",
 )
 CACHE_MB = flags.DEFINE_integer(
     "cache_mb",
     None,
-    "Memory for decoded images; if they need more, they are decoded in every epoch. "
-    "Default: a quarter of the free memory.",
+    "Megabytes to keep decoded images in; if they need more, they are decoded again in "
+    "every epoch. Default: a quarter of the free memory.",
     0,
 )
 STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
     devices.STRATEGIES,
-    "`mirrored` trains on all GPUs (or --logical_cpus) at once; `auto` does if there "
-    "is more than one. `multi_worker` trains on all machines of TF_CONFIG or of a "
-    "Slurm step, each of which runs this same command.",
+    "`mirrored` trains on all GPUs (or --logical_cpus) at once, and `auto` does so if "
+    "there are several. `multi_worker` trains on all machines of TF_CONFIG or of a "
+    "Slurm step; each of them runs this same command.",
 )
 RESTARTS = flags.DEFINE_integer(
     "restarts",
     0,
-    "Of multi_worker: how often a worker that loses another starts itself again, and "
-    "waits for that one to be started.",
+    "How often a worker that has lost another one may restart and wait for it; used by "
+    "--strategy=multi_worker.",
     0,
 )
 WAIT_MINUTES = flags.DEFINE_float(
     "wait_minutes",
     60.0,
-    "Of multi_worker: how long a worker waits for the others, at its start and after "
-    "each restart. Then it ends with an error that names those which are missing.",
+    "How long a worker waits for the others, at the start and after each restart. It "
+    "then ends, and names the missing ones. Used by --strategy=multi_worker.",
     0.0,
 )
 LOGICAL_CPUS = flags.DEFINE_integer(
-    "logical_cpus", 1, "Splits the CPU into logical devices, to try `mirrored`.", 1
+    "logical_cpus",
+    1,
+    "Number of logical devices to split the CPU into, to try --strategy=mirrored.",
+    1,
 )
 PRECISION = flags.DEFINE_enum(
     "precision",
     RunSettings.precision,
     precision.KINDS,
     "Keras policy; mixed_float16 scales the loss. `auto` measures at the start whether "
-    "mixed_bfloat16 is faster than float32 on this processor, and says so.",
+    "mixed_bfloat16 is faster than float32 on this processor, and prints its choice.",
 )
 
-# Flags that change where or how fast a run goes, but not what comes out.
+# Flags that change where or how fast a run goes, but not its result.
 HARMLESS = ("cache_mb", "data_dir", "restarts", "run_dir", "wait_minutes")
 
 
@@ -160,7 +166,7 @@ def values(kind: type[RunSettings]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Turns an error of a check into absl's usage error, which shows no traceback."""
+    """Turns errors of a check into absl's usage error, which shows no traceback."""
     try:
         yield
     except (FileNotFoundError, ValueError) as error:
@@ -168,7 +174,7 @@ def refusing() -> Iterator[None]:
 
 
 def register_epochs(name: str) -> None:
-    """Has absl refuse a list flag that does not hold epochs."""
+    """Makes absl refuse values of a list flag that are not epochs."""
     flags.register_validator(
         name,
         lambda epochs: all(each.isdecimal() for each in epochs or ()),
@@ -251,7 +257,7 @@ def _read_people(needed: Iterable[str]) -> datasets.ReidDataset:
         _write_pedestrians(data_dir)
     data = datasets.read(name, data_dir, needed)
     families = writer.families(data.root)
-    # Generated ones may be read as Market-1501, whose files have such names.
+    # Generated people may be read as market1501, because their files have its names.
     name = "pedestrians" if families else name
     return dataclasses.replace(data, name=name, families=families)
 
@@ -273,10 +279,9 @@ def _write_pedestrians(data_dir: str) -> None:
 
 
 def flag_values(program: str) -> dict[str, Any]:
-    """Returns the flags that decide the result: the shared ones and a program's.
+    """Returns the flags that decide the result: the shared ones and a program's own.
 
-    Other programs may be imported beside it, in a notebook or a test, and decide
-    nothing.
+    Flags of other programs that happen to be imported, as in a test, are left out.
 
     Args:
       program: `__name__` of the program. absl knows `__main__` by its command's name.

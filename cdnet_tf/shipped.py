@@ -1,8 +1,8 @@
 """Weights that come with the package: their names, and the files behind the names.
 
 A name is a data set and a network, such as `market1501/cdnet_x0_25` for Keras weights
-and `market1501/cdnet_x0_25_int8` for a TFLite file. Beside the files of a network stand
-its record (`NAME.json`), whose `files` has their checksums, and its model card
+and `market1501/cdnet_x0_25_int8` for a TFLite file. Beside its files, each network has
+a record (`NAME.json`), whose `files` holds their checksums, and a model card
 (`NAME.md`). No other module knows where they are.
 """
 
@@ -58,13 +58,13 @@ def locate(name: str, folder: pathlib.Path | None = None) -> pathlib.Path:
 def resolve(
     model: str | os.PathLike, wanted: str, folder: pathlib.Path | None = None
 ) -> pathlib.Path:
-    """Returns the path that a user means, who gave a path or a shipped name.
+    """Returns the path of a model that a user gave as a path or as a shipped name.
 
-    A path that exists is returned as it is, even where a shipped name is the same.
+    A path that exists takes precedence over a shipped name that is spelled the same.
 
     Args:
       model: the path or the name.
-      wanted: what else could be passed, for the error: `a model.keras`.
+      wanted: what kind of path is accepted, for the error: `a model.keras`.
       folder: see `names`.
 
     Raises:
@@ -92,7 +92,7 @@ def name_of(path: str | os.PathLike, folder: pathlib.Path | None = None) -> str 
 
 
 def spelled(path: str | os.PathLike, folder: pathlib.Path | None = None) -> str:
-    """Returns what a user would write for a file: its shipped name, else its path."""
+    """Returns how a user would name a file: its shipped name, else its path."""
     return name_of(path, folder) or str(path)
 
 
@@ -114,7 +114,7 @@ def record(path: pathlib.Path) -> dict[str, Any]:
     """Reads a record, a network's `NAME.json`.
 
     Raises:
-      ValueError: it cannot be read, or does not name its files.
+      ValueError: the record cannot be read, or does not name its files.
     """
     try:
         read = json.loads(path.read_text("utf-8"))

@@ -20,37 +20,38 @@ flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.DEFINE_string(
     "genotype",
     TrainSettings.genotype,
-    "A search's run directory, a genotype file, the branches themselves, as in "
-    '"(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)", or a name: '
+    "The network to train: a search's run directory, a genotype file, the branches "
+    'themselves, as in "(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)", or a name: '
     + ", ".join(networks.NAMES),
 )
 flags.DEFINE_enum(
     "stem",
     TrainSettings.stem,
     STEMS,
-    "First convolution: 7x7 /2 and pool, or 3x3 /1.",
+    "First layers: `reid` is a 7x7 convolution of stride 2 and a pool, `cifar` a 3x3 "
+    "convolution of stride 1.",
 )
 flags.DEFINE_enum(
     "neck",
     TrainSettings.neck,
     networks.NECKS,
-    "Neck (Table 6); `fc` is OSNet's own.",
+    "Neck between the feature maps and the embedding (Table 6); `fc` is OSNet's.",
 )
 flags.DEFINE_integer(
-    "parts", TrainSettings.parts, "Stripes of the FNeck (Table 5).", 0, 4
+    "parts", TrainSettings.parts, "Horizontal stripes of the FNeck (Table 5).", 0, 4
 )
 flags.DEFINE_string(
     "init_from",
     TrainSettings.init_from,
-    "Weights to start from, heads excepted: a run directory, .keras, .h5 by name, or "
-    "shipped weights, such as market1501/cdnet_x0_25.",
+    "Weights to start from, except the heads': a run directory, a .keras file, an .h5 "
+    "file, or shipped weights, such as market1501/cdnet_x0_25.",
 )
 flags.DEFINE_float("lr", TrainSettings.lr, "Peak learning rate.", 0.0)
 flags.DEFINE_enum(
     "schedule",
     TrainSettings.schedule,
     SCHEDULES,
-    "How the learning rate falls, from epoch to epoch.",
+    "How the learning rate falls from epoch to epoch.",
 )
 flags.DEFINE_list(
     "milestones",
@@ -61,18 +62,24 @@ flags.DEFINE_list(
 flags.DEFINE_float(
     "lr_decay",
     TrainSettings.lr_decay,
-    "Factor at each milestone, or of exponential after each epoch.",
+    "Factor of the learning rate, applied at each milestone, or with "
+    "--schedule=exponential after each epoch.",
 )
 flags.DEFINE_float(
-    "lr_end", TrainSettings.lr_end, "Of cosine: learning rate at the end.", 0.0
+    "lr_end",
+    TrainSettings.lr_end,
+    "Learning rate at the end; used by --schedule=cosine.",
+    0.0,
 )
 flags.DEFINE_integer(
     "lr_warmup_epochs",
     TrainSettings.lr_warmup_epochs,
-    "Epochs of a linear ramp at the start.",
+    "Epochs at the start in which the learning rate rises linearly.",
     0,
 )
-flags.DEFINE_float("l2", TrainSettings.l2, "L2 of all weights, coupled.", 0.0)
+flags.DEFINE_float(
+    "l2", TrainSettings.l2, "L2 penalty of all weights, part of the loss.", 0.0
+)
 flags.DEFINE_float(
     "label_smoothing",
     TrainSettings.label_smoothing,
@@ -80,7 +87,7 @@ flags.DEFINE_float(
     0.0,
     1.0,
 )
-flags.DEFINE_boolean("xla", TrainSettings.xla, "Compile the step with XLA.")
+flags.DEFINE_boolean("xla", TrainSettings.xla, "Compile the training step with XLA.")
 shared_flags.register_epochs("milestones")
 
 

@@ -1,6 +1,6 @@
-"""The training of a network, and its evaluation, as a function of values.
+"""Trains a network and evaluates it, from settings instead of flags.
 
-`train.py` is the program; a notebook calls `train` from there.
+`train.py` is the program; a notebook calls `train` of this module.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def train(
     record: dict | None = None,
     launched: float | None = None,
 ) -> dict | None:
-    """Trains a network and evaluates it, or goes on with a run that was cut short.
+    """Trains a network and evaluates it, or resumes a run that was cut short.
 
     Args:
       data: people, or classes.
-      run_dir: folder of the results: `model.keras`, from images to embedding,
-        `heads.keras`, `history.csv`, `curves.png` and `evaluation.json`.
+      run_dir: folder of the results: `model.keras` (the network from images to
+        embedding), `heads.keras`, `history.csv`, `curves.png` and `evaluation.json`.
       settings: how to train; by default CDNet as the authors' released code does.
-      strategy: of `devices.connect`; by default TensorFlow's current one.
+      strategy: from `devices.connect`; by default TensorFlow's current one.
       restarts: see `distributed.guarded`.
-      record: what `run.json` says of the settings; by default all of them.
+      record: the settings to note in `run.json`; by default all of them.
       launched: `time.perf_counter()` when the program began; by default now.
 
     Returns:
@@ -69,9 +69,9 @@ def train(
       not the chief.
 
     Raises:
-      ValueError: settings that do not fit each other, the data, or the run that is to
-        go on.
-      FileNotFoundError: there is no such genotype, or nothing to start from.
+      ValueError: the settings do not fit each other, the data, or the run that is
+        resumed.
+      FileNotFoundError: the genotype's file or the weights of `init_from` are missing.
       FloatingPointError: the loss is not finite.
     """
     settings = settings or TrainSettings()
@@ -126,7 +126,7 @@ def _batches(
 
 
 def _normalisation(data: run_directory.Data) -> preprocess.Normalisation:
-    """What the batches of a data set are normalised by."""
+    """Returns the mean and deviation by which a data set's batches are normalised."""
     if isinstance(data, classification.ClassificationDataset):
         return classification_pipeline.normalisation(data)
     return preprocess.IMAGENET
@@ -182,7 +182,7 @@ def _write_results(
     provenance: dict,
     launched: float,
 ) -> dict:
-    """Writes networks, curves and, last, evaluation.json; returns what that holds."""
+    """Writes networks, curves and last evaluation.json, whose content is returned."""
     network = model.embedder()
     network_file.save(network, run_dir / "model.keras", _normalisation(data))
     with atomic_files.replacing(run_dir / "heads.keras") as partial:
@@ -220,9 +220,9 @@ def _write_results(
 
 
 def _errors(network: tf.keras.Model, data, settings: TrainSettings) -> dict[str, float]:
-    """Shares of test images whose class is not first, or not among the first five.
+    """Returns the top-1 and the top-5 error on the test images, as shares.
 
-    The scores of all heads are added.
+    The logits of all heads are added.
     """
     batches = classification_pipeline.test_batches(
         data, settings.batch_size, settings.height, settings.width

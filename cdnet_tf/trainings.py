@@ -1,6 +1,6 @@
-"""Many trainings side by side, each on cores of its own; a CSV line of each result.
+"""Runs many trainings side by side, each on its own cores, and keeps results as CSV.
 
-For tools that train many networks. What is trained, and what a line says, is theirs.
+The tools that call this decide what is trained and what a line of the results holds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FailedError(RuntimeError):
 
 
 class Ended(NamedTuple):
-    """What a training that has ended left in its run directory.
+    """The results that a finished training has left in its run directory.
 
     Attributes:
       evaluation: its evaluation.json.
@@ -51,7 +51,7 @@ class Ended(NamedTuple):
 
     @property
     def minutes(self) -> float:
-        """Of the training alone, however often it was cut short."""
+        """Duration of the training alone, even if it was resumed several times."""
         counts = self.evaluation["provenance"]["dataset"]["counts"]
         images = counts["train"]["images"]
         return sum(images / float(row["images_per_s"]) for row in self.epochs) / 60
@@ -62,18 +62,18 @@ def side_by_side(
     items: Iterable[Item],
     jobs: int | None = None,
 ) -> None:
-    """Does some work for every item, beginning in their order.
+    """Calls `work` for every item, several at a time, starting in their order.
 
-    Where the program of one item fails, the others are done before the error is raised.
+    If an item fails, the others are still done before the error is raised.
 
     Args:
-      work: is given an item, and the cores it may use; empty where the system cannot
-        keep a process to some cores.
+      work: called with an item and the cores it may use, which are empty where the
+        system cannot restrict a process to some cores.
       items: any number.
       jobs: how many at a time; by default one for each core.
 
     Raises:
-      FailedError: with the messages of all that failed.
+      FailedError: with the messages of all items that failed.
     """
     free = places(jobs)
     failed: list[str] = []
@@ -95,7 +95,7 @@ def side_by_side(
 
 
 def places(jobs: int | None = None) -> queue.SimpleQueue[set[int]]:
-    """The cores of each of the trainings that go on side by side."""
+    """Divides the cores among `jobs` trainings that run side by side."""
     cores = sorted(_cores())
     jobs = min(jobs or len(cores), len(cores)) if cores else jobs or 1
     free: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
@@ -105,7 +105,7 @@ def places(jobs: int | None = None) -> queue.SimpleQueue[set[int]]:
 
 
 def _cores() -> set[int]:
-    # macOS and Windows cannot keep a process to some cores.
+    # macOS and Windows cannot restrict a process to some cores.
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
@@ -116,13 +116,13 @@ def run(
 ) -> None:
     """Runs a program in a process of its own, until it ends.
 
-    The program is ended where this process is killed, so that whoever starts the tool
-    again is alone in the run directory.
+    If this process is killed, so is the program. A tool that is started again then
+    finds nobody else writing to the run directory.
 
     Args:
       command: program and arguments; `--run_dir` is added.
-      run_dir: of the program. Its output is added to the log beside, `RUN_DIR.log`.
-      cores: it may use; by default, or where there are none, all.
+      run_dir: of the program. Its output is appended to `RUN_DIR.log`.
+      cores: that the program may use; all cores if they are None or empty.
 
     Raises:
       FailedError: the program ended with an error.
@@ -142,7 +142,7 @@ def run(
 
 
 def _confined(cores: Collection[int]) -> Callable[[], None]:
-    """What a new process does first: keeps to some cores, and ends with its parent."""
+    """Returns a start function for a process: use `cores`, and end with the parent."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)  # of Linux
 
     def confine() -> None:

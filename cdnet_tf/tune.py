@@ -1,13 +1,13 @@
-"""Tunes a training's, or a search's, flags on people held out of the training split.
+"""Tunes the flags of a training or a search on people held out of the training split.
 
 python -m cdnet_tf.tune --flagfile=flags/market1501.cfg --data_dir=DIR --trials=30 \
     --run_dir=runs/tune
 python -m cdnet_tf.tune --target=search --flagfile=flags/cds.cfg --data_dir=DIR \
     --retraining=flags/market1501.cfg --run_dir=runs/tune_search
 
-All flags of the target's program are taken, as --name=value, and go on to each trial.
-A trial is a run of that program, in a process of its own: one that runs out of memory
-takes nothing with it, and leaves nothing behind. docs/tuning.md says more.
+All flags of the target's program are accepted, as --name=value, and passed to each
+trial. A trial runs that program in a process of its own, so a trial that runs out of
+memory harms no other. docs/tuning.md says more.
 """
 
 from __future__ import annotations
@@ -41,20 +41,25 @@ _TUNER = flags.DEFINE_enum(
 _TRIALS = flags.DEFINE_integer(
     "trials",
     None,
-    "Trials, at most. Default: 20; of hyperband as many as one sweep has.",
+    "Number of trials at most. Default: 20, or one whole sweep of --tuner=hyperband.",
     1,
 )
 _RANGE = flags.DEFINE_multi_string(
     "range",
     [],
-    "Values to try of a flag: lr=0.01:0.1:log, dropout=0:0.5, parts=1,2; `parts=` "
-    "leaves it as the recipe has it. May be given several times.",
+    "Values to try of a flag: lr=0.01:0.1:log, dropout=0:0.5, parts=1,2; `parts=` does "
+    "not tune the flag. May be given several times.",
 )
 _RETRAINING = flags.DEFINE_string(
-    "retraining", None, "Of --target=search: flag file that trains what was found."
+    "retraining",
+    None,
+    "Flag file that trains the network found; needed by --target=search.",
 )
 _WORKER_TIMEOUT = flags.DEFINE_float(
-    "worker_timeout", 300.0, "Seconds until a silent worker's trial is lent again.", 1
+    "worker_timeout",
+    300.0,
+    "Seconds without a sign of life after which a worker's trial goes to another.",
+    1,
 )
 _OWN = {"target", "tuner", "trials", "range", "retraining", "worker_timeout"}
 _OWN |= {"run_dir", "flagfile"}
@@ -75,7 +80,7 @@ _PROGRAMS = {
     "train": {"best": "train"},
     "search": {"best": "search", "best_train": "train"},
 }
-# What a retraining shares with the search before it.
+# Flags that a retraining takes over from the search before it.
 _SHARED = {
     *("dataset", "data_dir", "train_identities", "height", "width", "width_multiplier"),
     *("holdout_identities", "holdout_seed", "seed", "cache_mb", "strategy"),
@@ -90,7 +95,7 @@ class _Plan:
     Attributes:
       directory: of the study.
       recipe: arguments of every trial.
-      given: what the recipe itself says of the names that are tuned.
+      given: the recipe's own values of the flags that are tuned.
     """
 
     directory: pathlib.Path
@@ -99,7 +104,7 @@ class _Plan:
 
 
 def main(argv: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the trial
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the trial, too
     if _TARGET.value == "search" and not _RETRAINING.value:
         raise app.UsageError("--target=search needs --retraining=FLAGFILE.")
     directory = pathlib.Path(shared_flags.RUN_DIR.value)
@@ -139,7 +144,7 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses this program's flags; returns all of them, flag files opened."""
+    """Parses this program's flags; returns all arguments, with flag files opened."""
     opened = recipes.open_flag_files(argv[1:])
     flags.FLAGS([argv[0], *opened], known_only=True)
     return [argv[0], *opened]
@@ -150,7 +155,7 @@ def _name(argument: str) -> str:
 
 
 def _recipe(arguments: list[str]) -> list[str]:
-    """The arguments that are the trial's, not the study's."""
+    """Returns the arguments that are passed on to each trial."""
     for argument in arguments:
         if not argument.startswith("--"):
             raise app.UsageError(f"Cannot read {argument!r}; write --name=value.")
@@ -158,12 +163,12 @@ def _recipe(arguments: list[str]) -> list[str]:
 
 
 def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
-    """Adds the number of identities held out; returns the record of who they are."""
+    """Adds --holdout_identities if it is missing; also returns who is held out."""
     data = shared_flags.read_data(["train"])
     if not shared_flags.HOLDOUT_IDENTITIES.value:
         number = max(2, len(np.unique(data.train.identities)) // 5)
         data = holdout.hold_out(data, number, shared_flags.HOLDOUT_SEED.value or 0)
-        # Whole families may be more.
+        # Only whole families are held out, which may be more people.
         number = len(np.unique(data.query.identities))
         recipe = [*recipe, f"--holdout_identities={number}"]
     held = np.unique(data.query.identities)
@@ -171,10 +176,10 @@ def _hold_out(recipe: list[str]) -> tuple[list[str], dict]:
 
 
 def _given(recipe: list[str], space: spaces.Space) -> dict[str, str]:
-    """Returns what the recipe itself says of the flags that are tuned.
+    """Returns the recipe's own values of the flags that are tuned.
 
     Raises:
-      ValueError: a program does not take its flags, or not with the outermost values.
+      ValueError: a program refuses its flags, or an outermost value of a range.
     """
     said = _read(_TARGET.value, [*recipe, *spaces.corners(space)], recipe)
     if _RETRAINING.value:
@@ -183,7 +188,7 @@ def _given(recipe: list[str], space: spaces.Space) -> dict[str, str]:
 
 
 def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
-    """Records what is tuned and on whom; refuses to go on with something else."""
+    """Records what is tuned and on whom; refuses to resume a different study."""
     harmless = shared_flags.HARMLESS
     now = {
         "target": _TARGET.value,
@@ -199,8 +204,8 @@ def _open(directory: pathlib.Path, recipe, space, held: dict) -> None:
         for name, value in now.items():
             if then.get(name) != value:
                 raise ValueError(
-                    f"{record} was begun with {name} = {then.get(name)!r}, now "
-                    f"{value!r}: set it back, or choose another --run_dir."
+                    f"{record} was begun with {name} = {then.get(name)!r}, and now it "
+                    f"is {value!r}: set it back, or choose another --run_dir."
                 )
     elif not os.environ.get("KERASTUNER_ORACLE_IP") or _is_chief():
         directory.mkdir(parents=True, exist_ok=True)
@@ -212,10 +217,10 @@ def _is_chief() -> bool:
 
 
 def _read(program: str, *lines: list[str]) -> dict:
-    """Has the program read several lines of arguments; every flag's value in the last.
+    """Lets the program parse several command lines; returns the flags of the last one.
 
     Raises:
-      ValueError: it does not take one of them.
+      ValueError: the program refuses one of the command lines.
     """
     command = [sys.executable, "-c", _READER, f"cdnet_tf.{program}", json.dumps(lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -226,14 +231,14 @@ def _read(program: str, *lines: list[str]) -> dict:
 
 
 def _retraining(recipe: list[str]) -> list[str]:
-    """The training of what a search found, on the search's data."""
+    """Returns the arguments of the training that follows a search, on its data."""
     file = f"--flagfile={_RETRAINING.value}"
     opened = recipes.open_flag_files([file])
     return [*opened, *(each for each in recipe if _name(each) in _SHARED)]
 
 
 def _tuned(plan: _Plan, trial) -> dict[str, str]:
-    """The flags that a trial adds to the recipe, or repeats from it."""
+    """Returns the values of the tuned flags in a trial."""
     if study.is_recipe(trial):
         return spaces.as_flags(plan.given)
     values, epochs = study.drawn_values(trial)
@@ -271,11 +276,11 @@ def _score(plan: _Plan, trial) -> float:
 
 
 def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
-    """Runs a program in `folder/PROGRAM`, or goes on with it; its words go to a log."""
+    """Runs or resumes a program in `folder/PROGRAM`; what it prints goes to a log."""
     lines = [*arguments, f"--run_dir={folder / program}"]
     recipe = folder / f"{program}.cfg"
     command = [sys.executable, "-m", f"cdnet_tf.{program}", f"--flagfile={recipe}"]
-    # The program inherits the lock: one that outlived a killed study is waited for.
+    # The program inherits the lock, so the next study waits for one that outlived this.
     with (
         open(folder / "lock", "w") as lock,
         open(folder / f"{program}.log", "a") as log,
@@ -295,7 +300,7 @@ def _run(folder: pathlib.Path, program: str, arguments: list[str]) -> None:
 
 
 def _write_results(plan: _Plan, trials) -> list:
-    """Writes trials.csv, HParams and best.cfg as they stand; returns the outcomes."""
+    """Writes trials.csv, HParams and best.cfg as of now; returns the outcomes."""
     outcomes = [_outcome(plan, trial) for trial in trials]
     study_log.write_table(plan.directory / "trials.csv", outcomes)
     study_log.write_hparams(plan.directory / "tensorboard", outcomes)
@@ -322,7 +327,7 @@ def _outcome(plan: _Plan, trial) -> study_log.Outcome:
 
 
 def _write_best(plan: _Plan, best) -> None:
-    """Writes the best trial as a flag file that repeats it; of a search, as two."""
+    """Writes a flag file that repeats the best trial; for a search, two of them."""
     lines = {"best": [*plan.recipe, "# Tuned:", *_arguments(best.flags)]}
     if _TARGET.value == "search":
         found = f"--genotype={plan.directory / 'best'}"
