@@ -20,11 +20,11 @@ class Exploration:
     Attributes:
       kind: `none`, the paper's rule: the k largest alpha. `gumbel`: the k largest
         log p + T * Gumbel noise, with T falling linearly from `temperature` to 0 over
-        the run (k = 1 is GDAS). `uniform_warmup`: k branches drawn evenly while only w
-        learns, for `warmup_steps`; then the paper's rule.
+        the run (k = 1 is GDAS). `uniform_warmup`: k branches drawn at random for
+        `warmup_steps`, in which only the weights learn; then the paper's rule.
       total_steps: of the run.
-      warmup_steps: of `uniform_warmup`.
-      temperature: of `gumbel` at the start.
+      warmup_steps: see `uniform_warmup`.
+      temperature: T of `gumbel` at the start.
       seed: of the draws, the same on every replica.
     """
 
@@ -43,7 +43,7 @@ class Exploration:
             )
 
     def scores(self, log_p: Tensor, step: Tensor) -> Tensor:
-        """What the branches are ranked by, (6, n), from log p, (6, n)."""
+        """Scores that rank the branches, (6, n), from log p, (6, n)."""
         if self.kind == "none":
             return log_p
         uniform = tf.random.stateless_uniform(
@@ -75,21 +75,22 @@ def check_top_k(top_k: int, space: Sequence[genotype.Branch]) -> None:
 class BilevelSearch(supernet_training.SupernetTraining):
     """Top-k Sample Search as a Keras model: `compile`, then `fit`.
 
-    Batches are ((w images, w labels), (alpha images, alpha labels)). From people whom
-    the classifier has no class for, alpha learns by the triplet loss alone.
+    Batches are ((w images, w labels), (alpha images, alpha labels)). Where alpha's
+    images show people for whom the classifier has no class, only the triplet loss
+    counts.
 
     Args:
       net: the supernet.
       top_k: branches that run in each block, 1 to n.
-      exploration: how they are chosen.
+      exploration: how the branches are chosen.
       loss: triplet and softmax loss.
-      alpha_l2: coupled L2 of alpha.
+      alpha_l2: L2 penalty of alpha, added to its gradient.
 
     Attributes:
-      gradient_norms: of alpha, a mean over the epoch for each block. Where k = 1 and a
-        block feeds a convolution and BN, which cancel its scale, the norm is 0 and
-        selection drifts by weight decay alone; with k = 2 the two gradients are equal
-        and opposite there.
+      gradient_norms: norm of alpha's gradient in each block, as a mean over the epoch.
+        With k = 1 it is 0 in a block that feeds a convolution and BN, because these
+        cancel the block's scale; weight decay alone then changes the selection. With
+        k = 2 the two gradients of such a block are equal and opposite.
 
     Raises:
       ValueError: if top_k is not in 1..n.
@@ -115,10 +116,9 @@ class BilevelSearch(supernet_training.SupernetTraining):
         ]
 
     def compile(self, w_optimizer, alpha_optimizer) -> None:
-        """Sets the optimizers of the weights and of alpha (legacy Keras ones).
+        """Sets the optimizers of the weights and of alpha (legacy Keras optimizers).
 
-        Their slots are made here, so that a checkpoint finds them before the first
-        step.
+        Makes their slots, too, so that a checkpoint can be restored before a step.
         """
         super().compile(optimizer=w_optimizer)
         self.alpha_optimizer = alpha_optimizer
@@ -143,7 +143,7 @@ class BilevelSearch(supernet_training.SupernetTraining):
         return {name: mean.result() for name, mean in self.means.items()}
 
     def choose(self) -> Tensor:
-        """The branches of this step, (6, k) int32."""
+        """Returns the branches of this step, (6, k) int32."""
         log_p = tf.nn.log_softmax(self.net.alpha)
         scores = self.exploration.scores(log_p, self._step())
         return tf.math.top_k(scores, self.top_k).indices
@@ -164,7 +164,7 @@ class BilevelSearch(supernet_training.SupernetTraining):
             )
         else:
             loss, gradient = learn()
-        # Summed over replicas here rather than by the optimizer, to log its norm.
+        # Not summed by the optimizer, because the sum's norm is logged here.
         replicas = tf.distribute.get_replica_context()
         gradient = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
         self.alpha_optimizer.apply_gradients(
@@ -181,7 +181,7 @@ class BilevelSearch(supernet_training.SupernetTraining):
             metric.update_state(norm, weight)
 
     def _alpha_gradient(self, images, labels, chosen):
-        """This replica's share of the loss on D_val and its gradient, (6, n)."""
+        """Returns the loss on D_val, and this replica's part of its gradient (6, n)."""
         alpha = tf.identity(self.net.alpha)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(alpha)

@@ -12,21 +12,21 @@ _EPOCH_KEY = "epoch/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def last_epoch(directory: pathlib.Path) -> int:
-    """How many epochs the last checkpoint in a directory has seen; 0 without one."""
+    """Number of epochs before the last checkpoint in a directory; 0 if it has none."""
     path = tf.train.latest_checkpoint(str(directory))
     return int(tf.train.load_variable(path, _EPOCH_KEY)) if path else 0
 
 
 class EpochCheckpoint(tf.keras.callbacks.Callback):
-    """Saves the whole state after every epoch, and brings it back.
+    """Saves the whole state after every epoch, and restores it.
 
-    Unlike with Keras' BackupAndRestore the epoch is known (`last_epoch`) before `fit`
-    starts, so that the batches can start there too. A checkpoint appears whole or not
-    at all.
+    Keras' BackupAndRestore tells the epoch only inside `fit`; here `last_epoch` tells
+    it before, so that the batches can start there, too. A checkpoint appears whole or
+    not at all.
 
     Args:
       directory: of the checkpoints; the last one is kept.
-      model: with its optimizers. Dropout must draw from generators:
+      model: compiled, so that it has its optimizers. Dropout must draw from generators:
         `tf.keras.backend.experimental.enable_tf_random_generator()`.
     """
 
@@ -59,7 +59,7 @@ class StopOnNaN(tf.keras.callbacks.Callback):
     """Stops at the step at which a loss is not finite, and says what to try.
 
     Args:
-      remedies: by the name of the logged loss.
+      remedies: what to try, by the name of the logged loss.
     """
 
     def __init__(self, remedies: dict[str, str]) -> None:
@@ -80,12 +80,13 @@ class StopOnNaN(tf.keras.callbacks.Callback):
 
 
 class Throughput(tf.keras.callbacks.Callback):
-    """Adds `images_per_s` to the logs, the epoch's mean; stand before the others.
+    """Adds `images_per_s`, a mean over the epoch, to the logs that later callbacks see.
 
-    The first step, which traces, is not counted: its time since launch is printed.
+    The first step is not counted, because it includes tracing; the time from launch to
+    its end is printed.
 
     Args:
-      images_per_step: of all batches of a step.
+      images_per_step: images in a step, over all replicas.
       launched: `time.perf_counter()` when the program began.
     """
 

@@ -19,14 +19,13 @@ def connect(
     """Sets the threads and returns the strategy. Call once, before any tensor.
 
     Args:
-      strategy: one of `STRATEGIES`. `mirrored` is all GPUs, or the logical CPUs;
-        `auto` is that where there is more than one; `multi_worker` is all machines of
+      strategy: one of `STRATEGIES`. `mirrored` uses all GPUs, or the logical CPUs;
+        `auto` does the same if there are several; `multi_worker` uses all machines of
         `TF_CONFIG` or of a Slurm step.
       logical_cpus: into how many logical devices the CPU is split.
       limit_s: seconds that `multi_worker` waits for the other machines.
     """
-    # Below warnings TensorFlow announces every sum over replicas, and absl prints all
-    # of it twice.
+    # On level INFO TensorFlow logs every sum over replicas, and absl prints it again.
     tf.get_logger().setLevel("WARNING")
     tf.get_logger().propagate = False
     set_threads()
@@ -56,7 +55,7 @@ def begin(seed: int, precision: str) -> None:
 
 
 def set_threads() -> None:
-    """Gives each core one small op, where TensorFlow would give one op all cores."""
+    """Runs several ops at a time on few cores each, instead of each op on all cores."""
     if tf.config.list_physical_devices("GPU"):
         return
     cores = _cores()
@@ -64,11 +63,11 @@ def set_threads() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(cores)
         tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // 4))
     except RuntimeError:
-        pass  # TensorFlow is running already, as in a notebook; speed alone differs.
+        pass  # TensorFlow runs already, as in a notebook. This costs nothing but speed.
 
 
 def _cores() -> int:
-    """How many cores this process may use, which `taskset` and Slurm restrict."""
+    """Number of cores this process may use; `taskset` and Slurm restrict it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -76,11 +75,11 @@ def _cores() -> int:
 
 @contextlib.contextmanager
 def unrewritten() -> Iterator[None]:
-    """Runs graphs on a CPU as they are written: for training steps, not for inference.
+    """Turns off TensorFlow's graph rewriting on a CPU, for training steps.
 
-    TensorFlow would rewrite them before the first step, which takes as long as a third
-    of it and makes the later ones no faster. Nor would the order in which gradients are
-    added be that of the same replicas on several machines.
+    Rewriting takes as long as a third of the first step, and makes the later steps no
+    faster. It also changes the order in which gradients are added, so that two replicas
+    on one machine would no longer equal two machines. Inference is better off with it.
     """
     if tf.config.list_physical_devices("GPU"):
         yield
@@ -95,13 +94,13 @@ def unrewritten() -> Iterator[None]:
 def check_batch(batch_size: int, images_per_id: int, replicas: int) -> None:
     """Raises ValueError unless every replica gets two or more whole identities.
 
-    Triplets are mined on each replica alone. With one identity there, no image has a
-    negative, the triplet loss is its constant margin, and its gradient is zero.
+    Each replica mines triplets among its own images. With a single identity there, no
+    image has a negative, so the triplet loss is the margin and has no gradient.
 
     Args:
       batch_size: images of all replicas together, P x K.
       images_per_id: K; 1 for a data set of classes.
-      replicas: of all machines together.
+      replicas: number of devices, over all machines.
     """
     unit = images_per_id * replicas
     if batch_size % unit or batch_size < 2 * unit:

@@ -1,9 +1,8 @@
-"""One training on several machines: who is there, do they agree, who reads what.
+"""One training on several machines: finding the workers, comparing them, feeding them.
 
 Every worker runs the same program with the same flags. They find each other by
-`TF_CONFIG`, TensorFlow's own convention, or by the variables that Slurm sets. Worker 0,
-the chief, alone writes the run directory; the others keep their files in a folder of
-their own that vanishes with them.
+`TF_CONFIG`, TensorFlow's convention, or by the variables that Slurm sets. Only worker
+0, the chief, writes to the run directory. Each other worker has a temporary folder.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ _EXAMPLE = (
     '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
-# What a collective fails with when a peer is gone. InternalError is also what a GPU
-# fails with, whose words are these.
+# Errors of a collective whose peer is gone. A GPU's own faults are InternalErrors, too;
+# the two patterns tell them apart by their words.
 _LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -45,21 +44,20 @@ _OF_A_PEER = re.compile(
     r"collective ops|grpc|nccl|remote target|socket|connection|heartbeat|peer",
     re.IGNORECASE,
 )
-_LAST_LOSS = "CDNET_LAST_LOSS"  # environment variable, of a program started again
-_NOTED = 4000  # characters of an error that are noted there
+_LAST_LOSS = "CDNET_LAST_LOSS"  # environment variable that survives a restart
+_NOTED = 4000  # characters of an error that it keeps
 
 
 def connect(limit_s: float = 3600.0) -> tf.distribute.MultiWorkerMirroredStrategy:
-    """Waits for the other workers. Call before any tensor.
+    """Waits for the other workers, and returns their strategy. Call before any tensor.
 
-    `TF_CONFIG` counts where both are set. From Slurm's variables it is made here, and
-    set, in TensorFlow's own form.
+    Without `TF_CONFIG`, this sets it from Slurm's variables.
 
     Args:
       limit_s: seconds to wait.
 
     Raises:
-      ValueError: neither describes a cluster with this worker in it.
+      ValueError: neither TF_CONFIG nor Slurm describes a cluster with this worker.
       TimeoutError: another worker was not started in time.
       OSError: this worker's port is in use.
     """
@@ -74,8 +72,8 @@ def connect(limit_s: float = 3600.0) -> tf.distribute.MultiWorkerMirroredStrateg
     workers, index = read_config(os.environ["TF_CONFIG"])
     print(f"Worker {index} of {len(workers)}: waiting for the others.", flush=True)
     peers.wait(workers, index, limit_s)
-    # A worker that ends now, after it was seen, would be waited for without limit. Only
-    # this timer needs no lock of Python's, which TensorFlow holds meanwhile.
+    # TensorFlow would wait without limit for a worker that was seen and ends now. It
+    # holds Python's lock meanwhile, and only this timer works without that lock.
     file = sys.__stderr__ or 2
     faulthandler.dump_traceback_later(max(limit_s, 60), exit=True, file=file)
     try:
@@ -116,13 +114,12 @@ def _bad(text: str, reason: str) -> ValueError:
 
 
 def slurm_config() -> dict[str, Any]:
-    """What TF_CONFIG would be, from the variables of a Slurm step.
+    """Returns the content of TF_CONFIG, made from the variables of a Slurm step.
 
-    TensorFlow's resolver sorts the hosts by their letters (n10 before n9), which Slurm
-    does not, so that ranks and addresses would not belong together: the order here is
-    Slurm's, with a node's tasks side by side (its default, `--distribution=block`). A
-    worker takes all GPUs that Slurm lets it see. The ports come from the number of the
-    job, so that two jobs may share a node.
+    Hosts stand in Slurm's order, with a node's tasks side by side, as with Slurm's
+    default `--distribution=block`. TensorFlow's resolver would sort them by letters
+    (n10 before n9), and ranks would not fit the addresses. A worker uses all GPUs that
+    it sees. The ports depend on the job's number, so that two jobs may share a node.
 
     Raises:
       ValueError: a variable is missing or does not parse.
@@ -130,7 +127,7 @@ def slurm_config() -> dict[str, Any]:
     try:
         port = 10_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
         tasks = int(os.environ["SLURM_STEP_NUM_TASKS"])
-        # The GPUs stated are not: it cannot do without, and hands out none here.
+        # The resolver demands numbers of GPUs; with auto_set_gpu=False it ignores them.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=port, gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False
         )
@@ -150,7 +147,7 @@ def slurm_config() -> dict[str, Any]:
 
 
 def place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """The number of this worker and how many there are; (0, 1) on one machine."""
+    """Returns this worker's number and how many there are; (0, 1) on one machine."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 0, 1
     workers, index = read_config(os.environ["TF_CONFIG"])
@@ -158,14 +155,14 @@ def place(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 
 
 def agree(strategy: tf.distribute.Strategy, facts: dict[str, Any]) -> None:
-    """Compares what the workers are about to do; all of them must call it.
+    """Checks that the workers are about to do the same; all of them must call it.
 
     Args:
-      strategy: of `connect`.
-      facts: what must be the same, by name; JSON.
+      strategy: from `connect`.
+      facts: values that must be the same, by name, ready for JSON.
 
     Raises:
-      ValueError: on every worker alike, if one differs from the chief.
+      ValueError: a worker differs from the chief. Every worker raises the same error.
     """
     lines = _gather(strategy, json.dumps([place(strategy)[0], facts]))
     found = dict(json.loads(line) for line in lines)
@@ -181,11 +178,11 @@ def agree(strategy: tf.distribute.Strategy, facts: dict[str, Any]) -> None:
 
 
 def from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
-    """What the chief has given, on every worker; all of them must call it.
+    """Returns the chief's `value` on every worker; all of them must call it.
 
     Args:
-      strategy: of `connect`.
-      value: JSON; what workers give that are not the chief does not matter.
+      strategy: from `connect`.
+      value: ready for JSON. The values of the other workers are ignored.
     """
     worker, workers = place(strategy)
     if workers == 1:
@@ -195,8 +192,8 @@ def from_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
 
 
 def _gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
-    """The lines that all replicas have sent, in their order."""
-    # As numbers of a type that any device can send.
+    """Returns the lines that all replicas have sent, in the order of the replicas."""
+    # The text travels as float32, which any device can send.
     codes = tf.constant(list(f"{text}\n".encode()), tf.float32)
 
     @tf.function
@@ -210,30 +207,30 @@ def _gather(strategy: tf.distribute.Strategy, text: str) -> list[str]:
 
 
 def own_folder(run_dir: pathlib.Path) -> pathlib.Path:
-    """A copy of a run directory for a worker that is not the chief.
+    """Copies a run directory for a worker that is not the chief.
 
-    Every worker must take part in saving and restoring, but two may not write the same
+    Every worker must take part in saving and restoring, but no two may write the same
     file. The copy is removed when the program ends.
 
     Args:
-      run_dir: of the chief, seen by all workers.
+      run_dir: the chief's, which all workers can read.
     """
     folder = pathlib.Path(tempfile.mkdtemp(prefix="cdnet_worker_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if run_dir.exists():
-        # The chief may be writing; what it has renamed is whole.
+        # The chief may be writing. Files under their final names are whole.
         unfinished = shutil.ignore_patterns("*.part*", "tensorboard")
         shutil.copytree(run_dir, folder, ignore=unfinished, dirs_exist_ok=True)
     return folder
 
 
 def feed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset):
-    """What `fit` is to be given: on several machines, each has read its own share.
+    """Returns the data for `fit` from this worker's share of each batch.
 
     Args:
       strategy: of the training.
-      dataset: of this worker's share of each batch, which is split evenly over the
-        worker's own devices. On one machine it is given back as it is.
+      dataset: this worker's share of each batch, which is split evenly over its
+        devices. On one machine, `dataset` is returned as it is.
     """
     workers = place(strategy)[1]
     if workers == 1:
@@ -245,13 +242,13 @@ def feed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset):
                 lambda x: tf.reshape(x, [replicas, -1, *x.shape[1:]]), batch
             )
         ).unbatch()
-    # Without an end there is no asking, in every step, whether all have data left.
+    # Endless data spare the workers asking in every step whether all have data left.
     return strategy.distribute_datasets_from_function(lambda _: dataset.repeat())
 
 
 @contextlib.contextmanager
 def noting_step(iterations: tf.Variable) -> Iterator[None]:
-    """Gives an error that may be a lost worker's the step at which it came.
+    """Notes the step in errors that a lost worker may have caused.
 
     Args:
       iterations: of the optimizer.
@@ -265,16 +262,16 @@ def noting_step(iterations: tf.Variable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[None]:
-    """What a worker does when another is lost in the middle.
+    """Handles the loss of another worker during the training: restarts, or explains.
 
     Args:
       strategy: of the training.
-      restarts: how often the program may start itself again, with the flag `--restarts`
-        one less, to wait for the lost worker and go on with it.
+      restarts: how often the program may still restart itself. It then waits for the
+        lost worker and resumes the run; `--restarts` is one less.
 
     Raises:
-      RuntimeError: without restarts, or if the same error came at the same step as
-        before the last restart; in place of the collective's own error.
+      RuntimeError: a worker is lost and no restart is left, or the same error came at
+        the same step before the last restart. Replaces the collective's own error.
     """
     try:
         yield
@@ -287,9 +284,9 @@ def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[Non
         print(f"The error{where} that ended the common training:\n{said}", flush=True)
         if _came_before(step, said):
             raise RuntimeError(
-                f"The same error came{where} before the last restart, so it is not a "
-                "worker lost by chance, and another restart would not help. Repair its "
-                f"cause, and start all workers again. ({type(error).__name__})"
+                f"The same error came{where} before the last restart, so no worker was "
+                "lost by chance, and another restart would not help. Repair the cause, "
+                f"and start all workers again. ({type(error).__name__})"
             ) from error
         lost = "Another worker was lost, or ended with an error of its own"
         if restarts:
@@ -302,7 +299,7 @@ def guarded(strategy: tf.distribute.Strategy, restarts: int = 0) -> Iterator[Non
 
 
 def _is_of_a_device(error: tf.errors.OpError) -> bool:
-    """Whether an error is this program's own, as far as its message shows that."""
+    """Whether the message of an error blames this worker's device, not a peer."""
     cause = _cause(str(error.message))
     is_internal = isinstance(error, tf.errors.InternalError)
     return bool(
@@ -311,15 +308,15 @@ def _is_of_a_device(error: tf.errors.OpError) -> bool:
 
 
 def _came_before(step: int | None, said: str) -> bool:
-    """Whether this error at this step also caused the restart before; notes both."""
-    # Addresses, times and numbers of tensors differ from one process to the next.
+    """Whether this error at this step also caused the last restart; notes both."""
+    # Digits are masked: addresses, times and tensors' numbers differ between processes.
     now = f"{step} {re.sub(r'[0-9]+', '#', _cause(said))[:_NOTED]}"
     before, os.environ[_LAST_LOSS] = os.environ.get(_LAST_LOSS), now
     return before == now
 
 
 def _cause(message: str) -> str:
-    """A message without files and devices, whose names speak of workers, too.
+    """Strips the names of files and devices from a message, since they hold keywords.
 
     TensorFlow's error inside a function begins with `Graph execution error:` and the
     lines of code that made the operation; the cause stands below them.
@@ -329,7 +326,7 @@ def _cause(message: str) -> str:
 
 
 def _start_again(restarts: int) -> None:
-    """This process becomes the same program anew: the old one's strategy is broken."""
+    """Replaces this process by a fresh run of its program; its strategy is broken."""
     atexit._run_exitfuncs()
     spec = sys.modules["__main__"].__spec__
     program = ["-m", spec.name] if spec else sys.argv[:1]
@@ -338,10 +335,10 @@ def _start_again(restarts: int) -> None:
 
 
 def local_copy(strategy: tf.distribute.Strategy, model: tf.keras.Model):
-    """The model, free of the other workers; all of them must call it.
+    """Returns a copy of the model that needs no other worker; all must call it.
 
-    Moving statistics are a mean over all replicas, so to read them takes every worker.
-    On one machine it is the model itself.
+    Moving statistics are means over all replicas, so every worker must take part when
+    they are read. On one machine, the model itself is returned.
     """
     if place(strategy)[1] == 1:
         return model

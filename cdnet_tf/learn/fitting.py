@@ -1,4 +1,4 @@
-"""Training to the last epoch in a run's directory, from its last checkpoint on."""
+"""Trains a model in a run directory, from its last checkpoint to the last epoch."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ def fit(
     launched: float,
     log: tf.keras.callbacks.Callback | None = None,
 ) -> None:
-    """Trains to the last epoch, from the last checkpoint on, and keeps one an epoch.
+    """Trains from the last checkpoint to the last epoch; writes a checkpoint an epoch.
 
     Args:
       model: compiled.
       dataset: batches of this worker, from the epoch after the checkpoint.
-      run_dir: whose `checkpoint` and `tensorboard` it fills.
+      run_dir: the run directory; `checkpoint` and `tensorboard` in it are filled.
       strategy: under which the model was made.
       epochs: of the whole run.
       steps_per_epoch: the same in every epoch.
-      images_per_step: of all replicas.
-      remedies: what to do if one of these losses is not finite.
+      images_per_step: images in a step, over all replicas.
+      remedies: what to try if a loss is not finite, by the loss's name.
       launched: `time.perf_counter()` when the run was started.
-      log: what the caller writes of each epoch.
+      log: the caller's callback that writes a record of each epoch.
 
     Raises:
       OSError: the disk has no room for the checkpoints.
       FloatingPointError: a loss is not finite.
     """
     weights = sum(weight.shape.num_elements() for weight in model.weights)
-    # Weights, momentum and the checkpoint before it, while the next one is written.
+    # Two checkpoints of weights and momentum exist while the second one is written.
     check_space(run_dir, 2 * 2 * 4 * weights)
     folder = run_dir / "checkpoint"
     first_epoch = callbacks.last_epoch(folder)
     checkpoint = callbacks.EpochCheckpoint(folder, model)
     checkpoint.restore()
     if first_epoch >= epochs:
-        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
+        print(f"{run_dir} has trained its {first_epoch} epochs; only results are left.")
         return
     if first_epoch:
         print(f"Going on after epoch {first_epoch} of {run_dir}.")

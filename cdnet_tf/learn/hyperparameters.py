@@ -1,6 +1,7 @@
-"""What a study tunes: for each program the flags and the values to try.
+"""The flags that a study tunes in each program, and the values to try.
 
-Plain Python: a value is the text of a flag, so that a trial is a flag file.
+A value is the text of a flag, so that a trial can be written as a flag file. This is
+plain Python, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Numbers from `low` to `high`, drawn evenly, or their logarithms if `log`."""
+    """Numbers drawn evenly from `low` to `high`; with `log`, their logarithms are."""
 
     low: float
     high: float
@@ -21,7 +22,7 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """Some texts, each as likely."""
+    """Texts that are all equally likely."""
 
     values: tuple[str, ...]
 
@@ -29,11 +30,10 @@ class Choice:
 Domain = Interval | Choice
 Space = dict[str, Domain]
 
-# Stands for two flags, because not every batch_size holds whole identities.
+# One name for batch_size and images_per_id, so that batches hold whole identities.
 P_X_K = "p_x_k"
 
-# The recipe of flags/market1501.cfg lies inside: lr 0.065, multi_step, L2 5e-4, dropout
-# 0.2, margin 0.3, no smoothing, erasing 0.5, 2 parts, 16 x 4.
+# The values of flags/market1501.cfg lie in this space.
 TRAIN: Space = {
     "lr": Interval(0.01, 0.2, log=True),
     "schedule": Choice(("cosine", "multi_step")),
@@ -45,7 +45,7 @@ TRAIN: Space = {
     "parts": Choice(("0", "1", "2", "3", "4")),
     P_X_K: Choice(("8x4", "16x4", "32x4", "8x8")),
 }
-# That of flags/cs.cfg lies inside: alpha_lr 3e-4, none, 2.
+# The values of flags/cs.cfg lie in this space.
 SEARCH: Space = {
     "alpha_lr": Interval(1e-4, 1e-2, log=True),
     "exploration": Choice(("none", "gumbel", "uniform_warmup")),
@@ -59,12 +59,12 @@ class _Epochs:
     """A flag that counts epochs.
 
     Attributes:
-      shipped: its default numbers, in a run of `whole` epochs; () where the program's
-        default moves with the epochs, or is 0.
-      least: for a milestone 1, because 0 would lower the first rate of all; a trial of
-        one epoch then has none.
-      only: if it does not always count, the flag with which it does, that flag's value
-        then, and its default.
+      shipped: the flag's default epochs in a run of `whole` epochs; () if its default
+        follows the number of epochs by itself, or is 0.
+      least: the smallest epoch allowed. It is 1 for a milestone, because a drop at
+        epoch 0 would lower the rate from the start.
+      only: for a flag that counts in some cases alone: the flag that decides it, the
+        value of that flag with which this one counts, and that flag's default.
     """
 
     shipped: tuple[int, ...] = ()
@@ -89,10 +89,10 @@ _REMEDY = "write name=low:high, name=low:high:log or name=a,b,c (name= leaves it
 
 
 def override(space: Space, ranges: Iterable[str]) -> Space:
-    """Replaces, adds or, with an empty range, leaves out flags of a space.
+    """Replaces or adds flags of a space; an empty range takes a flag out.
 
     Raises:
-      ValueError: as `parse`, or nothing is left.
+      ValueError: as `parse`, or no flag is left to tune.
     """
     space = dict(space)
     for text in ranges:
@@ -112,7 +112,7 @@ def parse(text: str) -> tuple[str, Domain | None]:
       The flag and its values; None for `parts=`.
 
     Raises:
-      ValueError: it does not parse, or the interval is empty.
+      ValueError: the text does not parse, or the interval is empty.
     """
     name, equals, values = text.partition("=")
     if not re.fullmatch(r"[a-z]\w*", name) or not equals:
@@ -146,7 +146,7 @@ def _interval(text: str, values: str) -> Interval:
 
 
 def as_flags(values: Mapping[str, float | str]) -> dict[str, str]:
-    """Writes drawn values as flags, numbers with 4 digits: what is read is what ran."""
+    """Writes drawn values as flags, with 4 digits, so that records show what ran."""
     texts: dict[str, str] = {}
     for name, value in values.items():
         if name == P_X_K:
@@ -158,7 +158,7 @@ def as_flags(values: Mapping[str, float | str]) -> dict[str, str]:
 
 
 def of_recipe(space: Space, said: Mapping[str, object]) -> dict[str, str]:
-    """A recipe's values of the names in a space, as texts.
+    """Returns a recipe's values of the flags in a space, as texts.
 
     Args:
       space: what is tuned.
@@ -172,7 +172,7 @@ def of_recipe(space: Space, said: Mapping[str, object]) -> dict[str, str]:
 
 
 def nearest(space: Space, texts: Mapping[str, str]) -> dict[str, float | str]:
-    """The values of a space next to some; of choices the same one, or the first."""
+    """Moves values into a space: to an interval's nearest end, or the first choice."""
     values: dict[str, float | str] = {}
     for name, domain in space.items():
         text = texts[name]
@@ -186,11 +186,11 @@ def nearest(space: Space, texts: Mapping[str, str]) -> dict[str, float | str]:
 def in_epochs(
     program: str, said: Mapping[str, str], drawn: Mapping[str, str], whole: int
 ) -> dict[str, str]:
-    """Flags that count epochs, for a trial: at the same shares of its epochs.
+    """Returns a trial's flags that count epochs, moved to the same share of its epochs.
 
-    Those of the recipe or, where it names none, the shipped warm-up; milestones that
-    nobody names move with the epochs by themselves. A trial needs them that has epochs
-    of its own, or drew the schedule or exploration that they belong to.
+    The recipe's values are moved or, if it gives none, the shipped warm-up; default
+    milestones follow the epochs by themselves. Only trials that have their own number
+    of epochs, or drew the schedule or exploration that uses a flag, need this.
 
     Args:
       program: `train` or `search`.
@@ -218,7 +218,7 @@ def in_epochs(
 
 
 def corners(space: Space) -> list[str]:
-    """Every choice and both ends of every interval as arguments, to check names."""
+    """Returns all choices and both ends of each interval as arguments to test-parse."""
     drawn = [
         {name: value}
         for name, domain in space.items()

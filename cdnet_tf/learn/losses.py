@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow import Tensor
 
 with warnings.catch_warnings():
-    # Its end of life is known, and why it stays: docs/dependencies.md.
+    # docs/dependencies.md says why TensorFlow Addons is used although it has ended.
     warnings.filterwarnings("ignore", r"\s*TensorFlow Addons \(TFA\) has ended")
     import tensorflow_addons as tfa
 
@@ -17,7 +17,7 @@ with warnings.catch_warnings():
 class ReidLoss:
     """Sum over a neck's heads of batch-hard triplet loss and softmax loss.
 
-    Mining looks at the images of one replica: a batch must split into whole
+    Triplets are mined among the images of one replica, so a batch must split into whole
     identities.
 
     Args:
@@ -54,20 +54,20 @@ class ReidLoss:
         """Mean cross-entropy.
 
         Args:
-          labels: (b,) int32. Of C classes 0..C-1; whoever has another label adds
-            nothing.
+          labels: (b,) int32. An image whose label is not one of the C classes 0..C-1
+            adds nothing.
           logits: (b, C).
         """
         targets = tf.one_hot(labels, logits.shape[-1])
         losses = self._softmax(targets, tf.cast(logits, tf.float32))
-        # TensorFlow's gradient takes it that the targets of an image sum up to 1.
+        # TensorFlow's gradient assumes that the targets of an image sum to 1.
         known = tf.cast(labels < logits.shape[-1], losses.dtype)
         return tf.reduce_mean(losses * known)
 
     def __call__(
         self, labels: Tensor, outputs: Mapping[str, Sequence[Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """(triplet, softmax) summed over heads; `outputs` as a neck gives them."""
+        """Returns (triplet, softmax) summed over the heads of a neck's `outputs`."""
         softmax = tf.add_n([self.softmax(labels, z) for z in outputs["logits"]])
         if self.margin is None:
             return tf.zeros_like(softmax), softmax

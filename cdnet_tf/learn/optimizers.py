@@ -1,4 +1,4 @@
-"""SGD as the recipes need it: coupled L2, and rows that were not used stay put."""
+"""SGD with coupled L2 that leaves unused rows alone, and Adam with a late start."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import tensorflow as tf
 class CoupledSGD(tf.keras.optimizers.legacy.SGD):
     """SGD with momentum whose L2 penalty joins the gradient before the momentum.
 
-    Keras' own `weight_decay` is decoupled from it. The legacy class is the one whose
-    sparse update touches the momentum of the given rows only; the newer one decays
-    the momentum of all rows, so that branches nobody chose would move.
+    Keras' `weight_decay` acts on the weights outside of the momentum. The legacy class
+    is used because its sparse update touches the momentum of the given rows only. The
+    newer class decays the momentum of all rows, so branches that no step chose would
+    move.
 
     Args:
       learning_rate: a number or a schedule.
@@ -31,7 +32,7 @@ class CoupledSGD(tf.keras.optimizers.legacy.SGD):
 
     def _resource_apply_sparse_duplicate_indices(self, grad, var, indices, **options):
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-            # A step's branches are distinct: there is nothing to sum.
+            # The branches of a step are distinct, so no row occurs twice.
             return self._resource_apply_sparse(grad, var, indices, **options)
         return super()._resource_apply_sparse_duplicate_indices(
             grad, var, indices, **options
@@ -49,12 +50,12 @@ class CoupledSGD(tf.keras.optimizers.legacy.SGD):
 class LateAdam(tf.keras.optimizers.legacy.Adam):
     """Adam whose moments begin to fill at step `start`.
 
-    Before it, gradients must be zero (alpha during a warm-up). Plain Adam's correction
-    of the empty moments would have worn off by then, and its first real steps would be
-    a dozen times too long.
+    Before `start` all gradients must be zero, as alpha's are during a warm-up. Plain
+    Adam corrects for empty moments in its first steps only. By step `start` that
+    correction has worn off, and the next steps would be a dozen times too long.
 
     Args:
-      learning_rate, beta_1, beta_2: as Adam's; a schedule counts from step 0.
+      learning_rate, beta_1, beta_2: as for Adam; a schedule counts from step 0.
       start: the first step with a gradient.
     """
 

@@ -1,4 +1,7 @@
-"""Waits until all workers of a training are there, but not for ever. No TensorFlow."""
+"""Waits with a time limit until all workers of a training have started.
+
+TensorFlow is not imported.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ _CONNECT_S = 2.0
 def wait(workers: Sequence[str], index: int, limit_s: float) -> None:
     """Returns when every worker listens at its address.
 
-    TensorFlow has no limit of its own, and holds Python's lock while it waits, so no
-    timer could end it. Here this worker listens at its port for the others to see;
+    TensorFlow waits without limit, and holds Python's lock meanwhile, so that no timer
+    could end it. Here this worker listens at its port so that the others see it;
     TensorFlow takes the port over afterwards.
 
     Args:
       workers: addresses, host:port, in order.
-      index: of this worker.
+      index: this worker's place among them.
       limit_s: seconds.
 
     Raises:
@@ -30,7 +33,7 @@ def wait(workers: Sequence[str], index: int, limit_s: float) -> None:
     others = [(i, each) for i, each in enumerate(workers) if i != index]
     deadline = time.monotonic() + limit_s
     with _listening(workers[index]) as server:
-        # All at once: one that was there, and has left, is waited for again.
+        # All are asked each time, because a worker that was seen may have left.
         while missing := [(i, each) for i, each in others if not _listens(each)]:
             if time.monotonic() > deadline:
                 names = ", ".join(f"worker {i} ({each})" for i, each in missing)
@@ -68,7 +71,7 @@ def _server(port: int) -> socket.socket:
 
 
 def _hang_up(server: socket.socket) -> None:
-    """Takes the calls of the others, which would fill the queue."""
+    """Accepts and closes the others' connections, which would fill the queue."""
     with contextlib.suppress(BlockingIOError):
         while True:
             server.accept()[0].close()

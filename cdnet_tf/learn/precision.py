@@ -1,7 +1,7 @@
-"""Which precision a training computes in: `auto` measures whether bfloat16 is faster.
+"""Chooses the precision of a training: `auto` measures whether bfloat16 is faster.
 
-bfloat16 keeps float32's range, so that no loss needs scaling, and rounds each number to
-8 bits. Processors without instructions for it compute it far more slowly than float32.
+bfloat16 has the range of float32, so the loss needs no scaling, and 8 significant bits.
+Processors without instructions for it compute it far more slowly than float32.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ def of_run(
     batch_size: int,
     workers: int = 1,
 ) -> str:
-    """Returns the Keras policy of a run; `auto` decides once and keeps to it.
+    """Returns the Keras policy of a run; with `auto` a resumed run keeps its policy.
 
     Args:
       precision: one of `KINDS`.
-      run_dir: existing folder of the run, where `precision.txt` keeps what was decided.
+      run_dir: existing folder of the run, where `precision.txt` keeps the decision.
       input_shape: height, width and channels of the images.
       width_multiplier: of the network.
       batch_size: images that one device computes in a step.
-      workers: machines that train together.
+      workers: number of machines that train together.
 
     Raises:
-      ValueError: `auto` on several machines, which might decide differently.
+      ValueError: `auto` is used on several machines, which might decide differently.
     """
     if precision != AUTO:
         return precision
     if workers > 1:
         raise ValueError(
-            f"precision=auto goes by what one machine measures, and {workers} train "
+            f"precision=auto depends on what one machine measures, and {workers} train "
             f"together; name one of {', '.join(POLICIES)}."
         )
     decided = run_dir / _FILE
@@ -96,7 +96,7 @@ def computes_bfloat16() -> bool:
 def _features(
     input_shape: tuple[int, int, int], width_multiplier: float, batch_size: int
 ) -> tuple[int, int, int, int]:
-    """(batch, height, width, channels) of the features in stage 1's second block."""
+    """Shape (batch, height, width, channels) of the features in stage 1's block 2."""
     height, width, _ = input_shape
     channels = networks.scaled_channels(width_multiplier)[1]
     return batch_size, height // 4, width // 4, channels
@@ -104,14 +104,14 @@ def _features(
 
 @devices.unrewritten()
 def gain(batch: int, height: int, width: int, channels: int, pairs: int = 5) -> float:
-    """Times a CBlock's forward and backward pass in float32 and bfloat16, in turn.
+    """Times a CBlock's forward and backward pass, alternately in float32 and bfloat16.
 
     Args:
       batch, height, width, channels: of the block's input.
       pairs: how often each of the two is timed.
 
     Returns:
-      How many times as fast bfloat16 is: the median of the pairs' ratios.
+      How many times as fast as float32 bfloat16 is: the median of the pairs' ratios.
     """
     before = tf.keras.mixed_precision.global_policy()
     try:

@@ -1,4 +1,4 @@
-"""One line an epoch for whoever watches a training: losses, speed, time left."""
+"""Prints one line per epoch, for whoever watches: losses, speed and time left."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _REDRAWN_S = 0.2
 class EpochLine(tf.keras.callbacks.Callback):
     """Prints a line at the end of every epoch, and on a terminal also within it.
 
-    Stand last, after the checkpoint's callback: who reads an epoch's line may stop the
-    program without losing that epoch. Give `verbose=0` to `fit`.
+    Put this callback last, after the checkpoint's: once the line of an epoch is seen,
+    the program may be stopped without losing that epoch. Give `verbose=0` to `fit`.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class EpochLine(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         now = time.perf_counter()
         if self._timed_from is None:
-            self._timed_from = now  # the first step traces, and says nothing of later
+            self._timed_from = now  # The first step traces, so it does not count.
             return
         self._steps_timed += 1
         if sys.stdout.isatty() and now - self._drawn > _REDRAWN_S:

@@ -24,10 +24,10 @@ def multi_step(
 
 
 def at_same_shares(milestones: Sequence[int], whole: int, epochs: int) -> list[int]:
-    """Milestones of a run of `whole` epochs, moved to the same shares of another run.
+    """Moves milestones of a run of `whole` epochs to the same shares of another run.
 
     150, 225 and 300 of 350 epochs become 9, 13 and 17 of 20. A run of one epoch has
-    none, because nothing can drop within it.
+    no milestones, because the rate cannot drop within an epoch.
     """
     if epochs < 2:
         return []
@@ -36,11 +36,11 @@ def at_same_shares(milestones: Sequence[int], whole: int, epochs: int) -> list[i
 
 
 def check_milestones(name: str, milestones: Sequence[int], epochs: int) -> None:
-    """Raises ValueError where a drop of the learning rate would never come.
+    """Raises ValueError if a milestone is not an epoch from 1 to `epochs - 1`.
 
     Args:
-      name: of the milestones, for the error.
-      milestones: epochs counted from 0, of which the last is `epochs - 1`.
+      name: of the flag that holds the milestones, for the error.
+      milestones: epochs, counted from 0.
       epochs: of the run.
     """
     wrong = [each for each in milestones if not 0 < each < epochs]
@@ -62,19 +62,19 @@ def exponential(initial: float, factor: float) -> Callable[[int], float]:
 
 
 def warmed_up(rate: Callable[[int], float], epochs: int) -> Callable[[int], float]:
-    """Begins `rate` with a ramp: 1/n, 2/n, ... of it in the first n epochs."""
+    """Multiplies `rate` by 1/n, 2/n, ... in the first n = `epochs` epochs."""
     return lambda epoch: rate(epoch) * min(1.0, (epoch + 1) / max(1, epochs))
 
 
 @tf.keras.utils.register_keras_serializable(package="cdnet_tf")
 class ByEpoch(schedules.LearningRateSchedule):
-    """A rate per epoch as Keras wants it, per step.
+    """A learning rate for each epoch, as the function of the step that Keras expects.
 
-    A table of numbers, computed once and in Python. Keras' own piecewise constant
-    schedule would put a condition per epoch into the graph.
+    The rates are a table of numbers that was computed in Python. Keras' piecewise
+    constant schedule would put one condition per epoch into the graph.
 
     Args:
-      rates: of each epoch; the last one holds after them.
+      rates: of each epoch; the last rate also holds in all later epochs.
       steps_per_epoch: at least 1.
     """
 
@@ -94,5 +94,5 @@ class ByEpoch(schedules.LearningRateSchedule):
 def by_epoch(
     rate: Callable[[int], float], epochs: int, steps_per_epoch: int
 ) -> ByEpoch:
-    """The schedule of a run from its rate as a function of the epoch, from 0."""
+    """Makes the schedule of a run from its rate as a function of the epoch, from 0."""
     return ByEpoch([rate(epoch) for epoch in range(epochs)], steps_per_epoch)

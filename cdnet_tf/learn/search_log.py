@@ -1,4 +1,4 @@
-"""What a search leaves behind: alpha over time, choices, and whether it collapsed."""
+"""Records of a search: alpha over time, the choices, and whether alpha collapsed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AlphaHistory:
         self._space = space
 
     def begin(self, epoch: int, alpha: np.ndarray) -> None:
-        """Starts the file, or drops the rows after `epoch`, which will come again."""
+        """Starts the file; a resumed run drops the rows of epochs that it repeats."""
         kept = self.read()[: epoch + 1] if epoch and self.exists() else [alpha]
         with (
             atomic_files.replacing(self._path) as partial,
@@ -61,11 +61,11 @@ class AlphaHistory:
         )
 
     def exists(self) -> bool:
-        """Whether a search has begun to write it."""
+        """Whether a search has begun to write the file."""
         return self._path.exists()
 
     def read(self) -> np.ndarray:
-        """Alpha of every epoch that is whole, (epochs + 1, 6, n)."""
+        """Reads alpha of every complete epoch, (epochs + 1, 6, n)."""
         with open(self._path, newline="") as file:
             values = [row["alpha"] for row in csv.DictReader(file)]
         size = genotype.NUM_BLOCKS * len(self._space)
@@ -80,10 +80,10 @@ class SearchLog(tf.keras.callbacks.Callback):
 
     Args:
       search: the model.
-      history: where alpha goes.
-      first_epoch: at which the run begins, or goes on.
+      history: the file of alpha.
+      first_epoch: the epoch at which the run begins or is resumed, from 0.
       summaries: directory for TensorBoard.
-      network_options: of the derived network, for its parameters and MACs.
+      network_options: of the derived network, to count its parameters and MACs.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class SearchLog(tf.keras.callbacks.Callback):
 def collapse_report(
     alphas: np.ndarray, counts: np.ndarray, space: Sequence[genotype.Branch]
 ) -> str:
-    """Says which blocks stayed with their first pick, and how choices were spread.
+    """Says which blocks never changed their best branch, and how choices were spread.
 
     Args:
       alphas: of every epoch, (epochs + 1, 6, n).
@@ -159,7 +159,7 @@ def collapse_report(
 def write_choices(
     path: pathlib.Path, counts: np.ndarray, space: Sequence[genotype.Branch]
 ) -> None:
-    """choices.csv: how often each branch of each block ran."""
+    """Writes choices.csv: how often each branch of each block ran."""
     with (
         atomic_files.replacing(path) as partial,
         open(partial, "w", newline="") as file,

@@ -1,4 +1,4 @@
-"""Training a supernet by one branch of each block at a time, drawn without alpha."""
+"""Trains a supernet one drawn branch of each block at a time, without alpha."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ DRAWS = ("fair", "uniform")
 
 
 def draw(kind: str, blocks: int, branches: int, step: Tensor, seed: int) -> Tensor:
-    """Draws the branch of each block, (blocks, 1) int32: a function of seed and step.
+    """Draws the branch of each block, (blocks, 1) int32, from the seed and the step.
 
     Args:
-      kind: `uniform` draws each block's branch evenly, and alone (Guo et al., "Single
-        Path One-Shot"). `fair` goes through every branch of every block exactly once
-        in `branches` steps, in an order of its own for each block and each such round
-        (Chu et al., "FairNAS", whose steps of a round are applied one by one here).
+      kind: `uniform` draws each block's branch at random, independently of all others
+        (Guo et al., "Single Path One-Shot"). `fair` runs every branch of every block
+        exactly once in a round of `branches` steps, in an order that is drawn for each
+        block and round (Chu et al., "FairNAS", here with an update after each step).
       blocks: of the network.
       branches: n, of each block.
       step: scalar int64, counted from 0.
@@ -35,14 +35,14 @@ def draw(kind: str, blocks: int, branches: int, step: Tensor, seed: int) -> Tens
 
 
 class SinglePathTraining(supernet_training.SupernetTraining):
-    """A supernet of which each step trains one network, as a Keras model.
+    """A supernet, as a Keras model, of which each step trains one drawn network.
 
-    A step costs what a step of that network alone costs: no alpha, no second pass.
-    Batches are (images, labels).
+    A step costs as much as a step of that network alone, because there is no second
+    pass for alpha. Batches are (images, labels).
 
     Args:
       net: the supernet.
-      kind: one of `DRAWS`.
+      kind: how branches are drawn, one of `DRAWS`.
       loss: triplet and softmax loss.
       seed: of the draws, the same on every replica.
 
@@ -64,13 +64,13 @@ class SinglePathTraining(supernet_training.SupernetTraining):
         self.seed = seed
 
     def compile(self, optimizer) -> None:
-        """Sets the optimizer of the weights (a legacy Keras one)."""
+        """Sets the optimizer of the weights (a legacy Keras optimizer)."""
         super().compile(optimizer=optimizer)
         supernet_training.create_slots(optimizer, self.net.trainable_variables)
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data) -> dict[str, Tensor]:
-        """One step of the network that is drawn."""
+        """Draws a network and trains it for one step."""
         step = tf.cast(tf.identity(self.optimizer.iterations), tf.int64)
         shape = len(self.net.blocks), len(self.net.space)
         chosen = draw(self.kind, *shape, step, self.seed)

@@ -1,10 +1,10 @@
 """A study: keras-tuner's oracles and tuner around any function that scores a trial.
 
-One trial of a study is the recipe as it was given, so that the best is never worse. Two
-more things are added to keras-tuner 1.4.8. A worker that was killed would hold its
-trial, and the chief, for ever: here a trial is a lease that its worker renews, and one
-that is not renewed goes to the next worker who asks. And while leases are out, a worker
-with nothing to do waits instead of leaving, so that somebody is there to take them.
+Three things are added to keras-tuner 1.4.8. One trial is the recipe as it was given, so
+that the best trial is never worse. A trial is a lease that its worker renews; a lease
+that is not renewed goes to the next worker that asks, whereas a killed worker would
+hold its trial and the chief for ever. And while trials are lent, an idle worker waits
+instead of leaving, so that it can take over a lost one.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from cdnet_tf.learn import hyperparameters as spaces
 
 OBJECTIVE = "mean_ap"
-_RECIPE = "tuner/recipe"  # among a trial's values, as keras-tuner's own marks
+_RECIPE = "tuner/recipe"  # marks a trial's values, as keras-tuner's marks do
 TUNERS = ("random", "bayesian", "hyperband")
 _POLL_S = 0.2
-_LEAVE_S = 1.0  # for the answer to the last worker to go out
+_LEAVE_S = 1.0  # time for the last answer to reach its worker
 
 
 class Leases(kt.Oracle):
-    """Mixed into an oracle: trials are lent to workers, and lost ones lent again.
+    """A mixin for oracles that lends trials to workers, and lends lost ones again.
 
     Attributes:
-      lease_s: seconds after which a worker that was not heard of counts as lost.
-      recipe: values of the first whole trial, by name.
+      lease_s: seconds of silence after which a worker counts as lost.
+      recipe: values of the first trial that has all epochs, by name.
     """
 
     lease_s = float("inf")
@@ -59,7 +59,7 @@ class Leases(kt.Oracle):
         return trial
 
     def get_trial(self, trial_id: str) -> Trial:
-        """Returns a trial; its worker asks now and then, to show that it lives."""
+        """Returns a trial; its worker asks for it now and then, to renew the lease."""
         for tuner_id, trial in list(self.ongoing_trials.items()):
             if trial.trial_id == trial_id:
                 self._heard[tuner_id] = time.monotonic()
@@ -67,7 +67,7 @@ class Leases(kt.Oracle):
 
     @kt.synchronized
     def is_over(self) -> bool:
-        """Whether no trial is left, and no worker that still has to be told."""
+        """Whether no trial is left, and every worker has been told so."""
         self._take_back()
         return self._stopped and not self.ongoing_trials and not self.tuner_ids
 
@@ -88,7 +88,7 @@ class Leases(kt.Oracle):
                 if trial is not None:
                     print(f"Worker {tuner_id} is lost; trial {trial.trial_id} waits.")
                     self._retry_queue.append(trial.trial_id)
-        # A worker may end its trial although it was thought lost, or the chief was.
+        # A worker that was thought lost may have finished its trial after all.
         self._retry_queue = [
             each for each in self._retry_queue if each not in self.end_order
         ]
@@ -110,7 +110,7 @@ class _Hyperband(Leases, kt.oracles.HyperbandOracle):
         return super()._random_trial(trial_id, bracket)
 
     def _recipe_is_next(self) -> bool:
-        """The first of the bracket whose trials all have all epochs."""
+        """The recipe is the first trial of the bracket whose trials have all epochs."""
         return self._filling["bracket_num"] == 0 and not self._filling["rounds"][0]
 
 
@@ -130,8 +130,8 @@ def make_oracle(
       tuner: one of `TUNERS`; `hyperband` gives most trials fewer epochs, and the best
         ones more, up to `epochs`.
       space: what to draw.
-      trials: at most; None, of hyperband alone, for as many as one sweep has.
-      epochs: of a whole run; it matters to hyperband alone.
+      trials: how many at most; None, for hyperband only, is as many as one sweep has.
+      epochs: of a whole run; only hyperband uses it.
       seed: of what is drawn, non-negative.
       recipe: see `Leases`.
       lease_s: see `Leases`.
@@ -144,7 +144,7 @@ def make_oracle(
         "hyperparameters": _hyperparameters(space),
         "allow_new_entries": False,
         "seed": seed + 1,  # keras-tuner takes 0 for none
-        # A failed trial says something about its values, not about the study.
+        # A failed trial speaks against its values, not against the study.
         "max_consecutive_failed_trials": float("inf"),
     }
     oracle: Leases
@@ -177,7 +177,7 @@ def is_recipe(trial: Trial) -> bool:
 
 
 def drawn_values(trial: Trial) -> tuple[dict, int | None]:
-    """What was drawn for a trial, and its epochs where hyperband sets them."""
+    """Returns the values drawn for a trial, and its epochs if hyperband sets them."""
     values = dict(trial.hyperparameters.values)
     epochs = values.get("tuner/epochs")
     own = {k: v for k, v in values.items() if not k.startswith("tuner/")}
@@ -185,17 +185,18 @@ def drawn_values(trial: Trial) -> tuple[dict, int | None]:
 
 
 class Study(base_tuner.BaseTuner):
-    """Scores trials until the oracle has no more; goes on where a killed one stopped.
+    """Scores trials until the oracle has no more; resumes a study that was killed.
 
-    keras-tuner's environment variables say whether this process does all, is the chief
-    that lends trials, or a worker that runs them.
+    keras-tuner's environment variables decide whether this process does everything, is
+    the chief that lends trials, or is a worker that runs them.
 
     Args:
       oracle: from `make_oracle`.
-      score: trial -> mAP; raises `kt.errors.FailedTrialError` with the reason why there
-        is none.
+      score: returns the mAP of a trial; raises `kt.errors.FailedTrialError` with the
+        reason if the trial fails.
       directory: of the state.
-      on_progress: called with all trials after each one that ended; not in a worker.
+      on_progress: called with all trials each time that one has ended, except in a
+        worker.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class Study(base_tuner.BaseTuner):
         self._seen = 0
         super().__init__(oracle, directory=directory, project_name="state")
         self.is_worker = self._is_worker()
-        self.save()  # Without it a study killed in its first trial begins anew.
+        self.save()  # Otherwise a study killed in its first trial would start over.
 
     def search(self) -> None:
         """Runs the study, or this process's part of it."""
@@ -229,7 +230,7 @@ class Study(base_tuner.BaseTuner):
 
     def pre_create_trial(self) -> None:
         if self.is_worker:
-            time.sleep(_POLL_S)  # keras-tuner asks an idle oracle again at once
+            time.sleep(_POLL_S)  # keras-tuner would ask an idle oracle again at once.
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         with self._renewed(trial):

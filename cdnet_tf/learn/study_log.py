@@ -1,4 +1,4 @@
-"""What a study leaves behind: a table, a recipe, and TensorBoard's HParams view."""
+"""Results of a study: a table, a recipe, and TensorBoard's HParams view."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Outcome:
     """A trial as its study's table shows it.
 
     Attributes:
-      trial: number.
+      trial: its number.
       status: as keras-tuner calls it: COMPLETED, FAILED, RUNNING.
-      mean_ap: of the held-out identities, from 0 to 1; None without one.
-      flags: the flags that were drawn, and their text.
-      reason: why it failed, else empty.
-      is_recipe: whether it is the recipe as it was given.
+      mean_ap: mAP on the held-out identities, 0 to 1; None if there is none.
+      flags: the text of each flag that was drawn.
+      reason: why the trial failed, else empty.
+      is_recipe: whether the trial is the recipe as it was given.
     """
 
     trial: str
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The best first, failed and unfinished ones last; of equals the earlier first."""
+    """Sorts trials: the best first, those without a score last, equal ones in order."""
     return sorted(
         outcomes,
         key=lambda each: _NOT_YET if each.mean_ap is None else each.mean_ap,
@@ -81,11 +81,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def write_hparams(directory: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
     """Writes a run for each completed trial, for TensorBoard's HParams view.
 
-    Its table, its parallel coordinates and its scatter plots read these runs. One that
-    is there already is left alone; each appears whole or not at all.
+    A run that exists already is left alone; each appears whole or not at all.
 
     Args:
-      directory: of the runs; made if it is missing, in a folder that exists.
+      directory: of the runs; it is made if it is missing, in a folder that exists.
       outcomes: of all trials.
     """
     directory.mkdir(exist_ok=True)
@@ -93,7 +92,7 @@ def write_hparams(directory: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
         run = directory / f"trial_{each.trial}"
         if each.mean_ap is None or run.exists():
             continue
-        # Beside the folder that TensorBoard watches, and on the same disk.
+        # TensorBoard does not watch this place, and renaming works within one disk.
         with tempfile.TemporaryDirectory(dir=directory.parent) as parent:
             partial = pathlib.Path(parent) / run.name
             writer = tf.summary.create_file_writer(str(partial))
@@ -105,7 +104,7 @@ def write_hparams(directory: pathlib.Path, outcomes: Sequence[Outcome]) -> None:
 
 
 def _typed(flags: dict[str, str]) -> dict[str, float | str]:
-    """Numbers as numbers, so that the axes of the view are scales."""
+    """Turns texts of numbers into numbers, so that the view draws scales for them."""
     typed: dict[str, float | str] = {}
     for name, text in flags.items():
         try:
@@ -120,7 +119,7 @@ def _flag_names(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def reason(status: int, log: str) -> str:
-    """Why a program ended, from its exit status and its log: the last error named."""
+    """Says why a program ended, by its exit status and the last error in its log."""
     if status < 0:
         name = signal.Signals(-status).name
         memory = ", as when memory runs out" if name == "SIGKILL" else ""
@@ -133,12 +132,12 @@ def reason(status: int, log: str) -> str:
 def recipe_head(
     directory: pathlib.Path, programs: Mapping[str, str], score: str
 ) -> list[str]:
-    """Returns the remarks above a best trial: the commands that use its flag files.
+    """Returns the head of the best trial's flag file: the commands that use it.
 
     Args:
       directory: of the study.
-      programs: the program that takes each flag file, in the order in which they run.
-        The second trains what the first has found.
+      programs: the program for each flag file, in the order in which they run. The
+        second program trains the network that the first has found.
       score: of the trial, in words.
     """
     order = " The commands run one after the other." if len(programs) > 1 else ""
@@ -161,7 +160,7 @@ def recipe_head(
 def for_everybody(directory: pathlib.Path, programs: Mapping[str, str]) -> list[str]:
     """Returns the commands that run the best trial on everybody.
 
-    Arguments as of `recipe_head`.
+    The arguments are those of `recipe_head`.
     """
     commands = []
     for name, program in programs.items():

@@ -1,4 +1,4 @@
-"""What all trainings of a supernet share: a step of its weights, and its records."""
+"""The part that all trainings of a supernet share: the step of its weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cdnet_tf.supernet import supernet
 
 
 class SupernetTraining(tf.keras.Model):
-    """A supernet whose weights learn by the branches that a step has drawn.
+    """A supernet, as a Keras model, whose steps train the weights of chosen branches.
 
-    A subclass says how they are drawn, in its `train_step`.
+    A subclass chooses the branches in its `train_step`.
 
     Args:
       net: the supernet.
@@ -21,7 +21,7 @@ class SupernetTraining(tf.keras.Model):
 
     Attributes:
       counts: how often each branch ran, (6, n) int64.
-      means: of the losses and of the accuracy over the epoch, by name.
+      means: metrics of the losses and the accuracy over an epoch, by name.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SupernetTraining(tf.keras.Model):
             name: tf.keras.metrics.Mean(name)
             for name in ("loss", "triplet", "accuracy")
         }
-        # A mean is over all replicas already; Keras would add up the workers' reports.
+        # The means cover all replicas; by default Keras would add up those of workers.
         self.distribute_reduction_method = "first"
         self.built = True
 
@@ -54,12 +54,12 @@ class SupernetTraining(tf.keras.Model):
         return self.net(images, training=training)
 
     def count(self, chosen: Tensor) -> None:
-        """Notes which branches run, (6, k) int32."""
+        """Counts the branches that run, (6, k) int32."""
         ran = tf.one_hot(chosen, len(self.net.space), dtype=tf.int64)
         self.counts.assign_add(tf.reduce_sum(ran, 1))
 
     def update_weights(self, batch, chosen: Tensor) -> None:
-        """One step of the weights on (images, labels) by chosen branches, (6, k)."""
+        """Trains the weights of the chosen branches, (6, k), on (images, labels)."""
         images, labels = batch
         variables = self.net.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -77,12 +77,12 @@ class SupernetTraining(tf.keras.Model):
         self.means["accuracy"].update_state(tf.cast(hit, tf.float32))
 
     def replicas(self) -> int:
-        """How many replicas share a batch."""
+        """Number of replicas that share a batch."""
         return tf.distribute.get_strategy().num_replicas_in_sync
 
     def scaled(self, loss: Tensor, optimizer) -> Tensor:
         """A replica's share of the loss, times the optimizer's loss scale."""
-        # Gradients are summed over replicas, so each gives its share of the mean.
+        # Gradients are summed over replicas, so each contributes its share of the mean.
         loss = loss / self.replicas()
         scale = getattr(optimizer, "get_scaled_loss", None)
         return scale(loss) if scale else loss
@@ -94,17 +94,17 @@ class SupernetTraining(tf.keras.Model):
 
 
 def create_slots(optimizer, variables: list[tf.Variable]) -> None:
-    """Makes an optimizer's slots now, so that a checkpoint finds them at its start."""
+    """Makes an optimizer's slots now, so that a checkpoint can be restored to them."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     inner._create_all_weights(variables)
 
 
 def _summed(gradients: list) -> list:
-    """Sums over the replicas, of which all have run the same branches.
+    """Sums gradients over the replicas, all of which have run the same branches.
 
-    So their rows are the same, and only the values are sent, all in one: as many bytes
-    as one replica has. TensorFlow's own sum of sparse gradients brings every replica's
-    rows to every other.
+    Their sparse gradients therefore have the same rows, so it is enough to sum the
+    values: as many bytes as one replica has. TensorFlow's sum of sparse gradients would
+    send the rows of each replica to every other one.
     """
     replicas = tf.distribute.get_replica_context()
     if replicas.num_replicas_in_sync == 1:

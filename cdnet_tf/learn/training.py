@@ -1,4 +1,4 @@
-"""Training of a derived network with its neck's triplet and softmax losses (Eq. 10)."""
+"""Trains a derived network with the triplet and softmax losses of its neck (Eq. 10)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cdnet_tf.learn import losses
 class ReidTraining(tf.keras.Model):
     """A network with training heads as a Keras model: `compile`, then `fit`.
 
-    Batches are (images, labels), P x K, whole identities on each replica.
+    Batches are (images, labels) of P x K images, with whole identities on each replica.
 
     Args:
-      network: a functional model whose outputs are a neck's dict, see
-        `networks.build` with `num_classes`.
+      network: a functional model whose outputs are a neck's dict, as `networks.build`
+        makes it when given `num_classes`.
       loss: triplet and softmax loss.
     """
 
@@ -26,14 +26,14 @@ class ReidTraining(tf.keras.Model):
         self.loss_function = loss or losses.ReidLoss()
         names = ("loss", "triplet", "accuracy")
         self.means = {name: tf.keras.metrics.Mean(name) for name in names}
-        # A mean is over all replicas already; Keras would add up the workers' reports.
+        # The means cover all replicas; by default Keras would add up those of workers.
         self.distribute_reduction_method = "first"
         self.built = True
 
     def compile(
         self, optimizer: tf.keras.optimizers.legacy.Optimizer, xla: bool = False
     ) -> None:
-        """Sets the optimizer; its slots are made here, for checkpoints to find.
+        """Sets the optimizer, and makes its slots so that a checkpoint can be restored.
 
         Args:
           optimizer: with or without loss scaling.
@@ -51,9 +51,9 @@ class ReidTraining(tf.keras.Model):
         return self.network(images, training=training)
 
     def embedder(self) -> tf.keras.Model:
-        """The inference network, images -> embedding, sharing these weights.
+        """Returns the inference network, images -> embedding, sharing these weights.
 
-        Trained in 16 bits it is a copy in float32, for any runtime.
+        After a training in 16 bits it is a copy in float32, which any runtime takes.
         """
         embedding = self.network.output["embedding"]
         model = tf.keras.Model(self.network.input, embedding, name=self.network.name)
@@ -64,9 +64,9 @@ class ReidTraining(tf.keras.Model):
         return copy
 
     def heads(self) -> tf.keras.Model:
-        """The training heads, features of the triplet losses -> logits; shared weights.
+        """Returns the training heads, triplet features -> logits, sharing the weights.
 
-        With `embedder` they are the whole network, Dropout excepted.
+        Together with `embedder` they are the whole network except for Dropout.
         """
         outputs = self.network.output
         return tf.keras.Model(outputs["features"], outputs["logits"], name="heads")
@@ -79,7 +79,7 @@ class ReidTraining(tf.keras.Model):
             tape.watch(variables)
             outputs = self.network(images, training=True)
             triplet, softmax = self.loss_function(labels, outputs)
-            # Gradients are summed over replicas: each gives its share of the mean.
+            # Gradients are summed over replicas; each contributes its share of a mean.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             loss = (triplet + softmax) / replicas
             if hasattr(self.optimizer, "get_scaled_loss"):

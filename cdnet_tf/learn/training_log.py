@@ -1,4 +1,4 @@
-"""What a training leaves behind: a row of numbers per epoch, and their curves."""
+"""Records of a training: a row of numbers per epoch, and their curves."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from cdnet_tf import atomic_files
 
 
 class History(tf.keras.callbacks.Callback):
-    """history.csv: a row per epoch, counted from 1. Stand before the checkpoint.
+    """Writes history.csv, a row per epoch, counted from 1.
 
-    A run that goes on drops the rows that will come again.
+    A resumed run drops the rows of epochs that it repeats. Put this callback before the
+    checkpoint's.
 
     Args:
       path: of the file.
-      first_epoch: at which the run begins; not 0 when resumed.
+      first_epoch: the epoch at which the run begins, from 0; not 0 if it is resumed.
     """
 
     def __init__(self, path: pathlib.Path, first_epoch: int = 0) -> None:
@@ -29,7 +30,7 @@ class History(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         rate = self.model.optimizer.learning_rate
         if callable(rate):
-            # Of the epoch's last step: the optimizer has counted on by one.
+            # The rate of the epoch's last step; the optimizer has counted one further.
             rate = rate(self.model.optimizer.iterations - 1)
         row = {"epoch": epoch + 1, **logs, "learning_rate": float(rate)}
         self._rows.append({name: float(value) for name, value in row.items()})
@@ -43,7 +44,7 @@ class History(tf.keras.callbacks.Callback):
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of history.csv, in order; none without the file."""
+    """Reads the rows of history.csv, in order; none if there is no file."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
