@@ -288,7 +288,7 @@ def test_flags_may_repeat_the_models_size(runs):
     "case, message",
     [
         ("other size", "ValueError: .*takes images of 64x32, not 128x64"),
-        ("half a size", "UsageError: Of --height and --width one stands alone"),
+        ("half a size", "UsageError: Only one of --height and --width is given"),
         ("nan", r"ValueError: 24 of 24 query embeddings hold NaN.*query/0003_c1"),
         ("no data", "SystemExit: data_dir=.*none does not exist"),
         ("missing", "UsageError: .*none.keras does not exist; .* are market1501/tiny"),

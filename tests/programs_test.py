@@ -238,7 +238,7 @@ def test_full_disk_fails_before_training(tmp_path, monkeypatch):
         ({"top_k": 7}, "top_k=7 is out of range"),
         (
             {"exploration": "uniform_warmup", "warmup_epochs": 3},
-            "warmup_epochs=3 leaves alpha none of epochs=3",
+            "warmup_epochs=3 leaves alpha no epoch of epochs=3",
         ),
         ({"alpha_milestones": "1,3"}, "alpha_milestones=1,3 .* epochs=3: .*e.g. "),
         ({"alpha_milestones": "one"}, "alpha_milestones=.*one.*must be epochs"),

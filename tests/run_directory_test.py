@@ -106,5 +106,5 @@ def test_a_run_keeps_where_it_began_and_went_on(tmp_path, data, monkeypatch):
     assert [each["commit"] for each in found["went_on_with"]] == ["b"]
     assert found["seed"] == 3 and found["flags"] == settings
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]
-    with pytest.raises(ValueError, match="begun with --seed = 3, now 4"):
+    with pytest.raises(ValueError, match="begun with --seed = 3, and now it is 4"):
         run_directory.open_run(tmp_path / "run", {**settings, "seed": 4}, data)

@@ -49,7 +49,7 @@ def fit(
     checkpoint = callbacks.EpochCheckpoint(folder, model)
     checkpoint.restore()
     if first_epoch >= epochs:
-        print(f"{run_dir} has trained its {first_epoch} epochs; only results are left.")
+        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
         return
     if first_epoch:
         print(f"Going on after epoch {first_epoch} of {run_dir}.")

@@ -1,8 +1,8 @@
-"""A bank of candidate CBlocks: rows of weights, of which a step runs one candidate's.
+"""A bank of candidate CBlocks: matrices whose rows are the weights of the candidates.
 
-A step gathers the rows of the chosen candidate, so gradients, momentum and weight decay
-reach those rows alone; rows not chosen do not move. Which rows a candidate has is the
-business of `sharing`, and how they are executed that of `branches`.
+A step gathers the rows of the chosen candidate. If that is candidate 2 of 6, then
+gradients, momentum and weight decay change row 2 of 6 only. `sharing` says which rows a
+candidate has, and `branches` runs them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bank(tf.keras.layers.Layer):
       lites: (Lites in stream 1, in stream 2) of each candidate.
       c_in, c_out: channels; c_out divisible by 16.
       seed: of the initial weights.
-      shared: what candidates share, one of `sharing.SHARING`.
+      shared: the weights that candidates share, one of `sharing.SHARING`.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Bank(tf.keras.layers.Layer):
                 count,
                 packing.statistics_shapes(shapes),
                 random,
-                # As Keras' BatchNormalization: each replica moves its own, the mean
-                # of all is read.
+                # As in Keras' BatchNormalization, each replica moves its own copy, and
+                # reading gives the mean of all copies.
                 trainable=False,
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.MEAN,
@@ -99,7 +99,7 @@ class Bank(tf.keras.layers.Layer):
           x: (b, h, w, c_in).
           row: scalar int32, the candidate; -1 passes x through.
           training: normalise by the batch and move the statistics.
-          learn_weights: whether gradients flow to the weights, or to x alone.
+          learn_weights: whether gradients flow to x and the weights, or to x alone.
 
         Returns:
           (b, h, w, c_out).
@@ -128,7 +128,7 @@ class Bank(tf.keras.layers.Layer):
         return y
 
     def _where(self, row: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows of a candidate, of the body and of Lites; none if it is absent."""
+        """Returns a candidate's rows of the body and of Lites; none if not present."""
         counts = np.array([len(own) for own in self._rows_of.lites], np.int32)
         padded = np.zeros((len(counts), counts.max()), np.int32)
         for each, own in zip(padded, self._rows_of.lites):
@@ -138,7 +138,7 @@ class Bank(tf.keras.layers.Layer):
         return tf.range(body, body + present), tf.gather(padded, row)[:count]
 
     def _move(self, variable: tf.Variable, rows: Tensor, batch: Tensor) -> None:
-        """Exponential moving average of the rows that ran."""
+        """Moves the exponential averages of the rows that ran."""
         batch = tf.reshape(batch, [-1, variable.shape[1]])
         change = (1 - blocks.BN_MOMENTUM) * (batch - tf.gather(variable, rows))
         variable.assign_add(tf.scatter_nd(rows[:, None], change, variable.shape))
@@ -153,9 +153,9 @@ class Bank(tf.keras.layers.Layer):
         self.body_rows.assign(rows)
 
     def unpacked(self, row: int) -> dict[str, np.ndarray]:
-        """Weights and statistics of one candidate, as `blocks.cblock` names them.
+        """Returns weights and statistics of one candidate, named as in `blocks.cblock`.
 
-        Shapes are those of the packed matrices; reshape to the layer's own.
+        They have the shapes of `packing`; the caller reshapes them to the layers'.
         """
         first, second = self.lites[row]
         names = [f"lite{2 * first + 1}_{i + 1}" for i in range(first)]
@@ -199,7 +199,7 @@ def _run(
     channels: int,
     learn_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The chosen CBlock with its own gradient: (y, body and Lite statistics)."""
+    """Runs the chosen CBlock with a custom gradient: (y, body and Lite statistics)."""
 
     def forward(
         x: Tensor, body: Tensor, lites: Tensor

@@ -1,10 +1,10 @@
-"""The CBlock as a function of packed weights, chosen among its structures at run time.
+"""The CBlock as a function of packed weights, whose structure is chosen at run time.
 
-A CBlock has six structures, one per pair of kernels, which differ in its two streams
-alone. These are traced once a structure, and what surrounds them once with and once
-without a shortcut convolution, forward and backward. Height, width and channels are
-left open, and all is shared by all blocks, slots, passes and replicas of the supernet:
-the graph stays small, whatever the search space and k.
+A CBlock has six structures, one per pair of kernels, which differ only in the two
+streams. The streams are traced once for each structure. What surrounds them is traced
+twice, with and without a shortcut convolution. Height, width and channels are left
+open, so that all blocks, branches, passes and replicas of the supernet share these
+functions: the graph stays small, whatever the search space and k.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Forward(NamedTuple):
     Attributes:
       y: features, (b, h, w, c_out).
       body_statistics, lite_statistics: of the batch, packed as rows by
-        `packing.statistics_shapes`; none for the identity.
-      kept: what `backward` needs.
+        `packing.statistics_shapes`; no rows for the identity.
+      kept: tensors that `backward` needs.
     """
 
     y: Tensor
@@ -44,8 +44,8 @@ class Forward(NamedTuple):
 class CBlockFunctions:
     """All structures of the CBlock as branches of one op.
 
-    Packed weights arrive as rows: body (1, size), lites (number of Lites, size). For
-    the structure `IDENTITY` both have no row, and the input comes out unchanged.
+    Packed weights arrive as rows: body (1, size), lites (number of Lites, size). With
+    the structure `IDENTITY` both have no rows, and the input comes out unchanged.
 
     Args:
       shortcut: whether the CBlocks have a shortcut convolution (c_in != c_out).
@@ -55,8 +55,8 @@ class CBlockFunctions:
     def __init__(self, shortcut: bool, dtype: tf.DType) -> None:
         shapes = functools.partial(_body_shapes, shortcut)
         run = functools.partial(_cblock, shapes, _streams(dtype))
-        # The last arguments are vectors: as long as the output is wide, and as long as
-        # the number of the structure. (Not numbers: see `chosen.Chosen`.)
+        # The last two arguments are numbers, passed as the lengths of vectors: the
+        # output's channels and the structure. `chosen.Chosen` cannot take integers.
         features = tf.TensorSpec([None] * 4, dtype)
         self._functions = chosen.Chosen(
             [run, lambda ops, x, *_: tf.identity(x)],
@@ -88,7 +88,7 @@ class CBlockFunctions:
         kept: list[Tensor],
         learn_weights: bool,
     ) -> list[Tensor]:
-        """Gradients with respect to [x, body, lites], or [x] without the weights."""
+        """Returns gradients of [x, body, lites], or of [x] without `learn_weights`."""
         inputs = [x, body, lites, tf.zeros(dy.shape[-1:]), tf.zeros([index])]
         return self._functions.backward(
             _is_identity(index), dy, inputs, kept, learn_weights
@@ -115,7 +115,7 @@ class CBlockFunctions:
 
 @functools.cache
 def cblock_functions(shortcut: bool, dtype: str) -> CBlockFunctions:
-    """The functions for one dtype of features, traced once in a process."""
+    """Returns the functions for one dtype of features, traced once in a process."""
     return CBlockFunctions(shortcut, tf.as_dtype(dtype))
 
 
@@ -159,7 +159,10 @@ def _inference(
 
 @functools.cache
 def _streams(dtype: tf.DType) -> chosen.Chosen:
-    """The two streams of each structure, of features, the gate's weights and Lites."""
+    """Traces the two streams of each structure.
+
+    Their inputs are the features, the four weights of the gate, and the Lites' rows.
+    """
 
     def run(
         structure: tuple[int, int], ops: cblock.Ops, x: Tensor, *weights: Tensor
@@ -186,8 +189,8 @@ def _streams(dtype: tf.DType) -> chosen.Chosen:
 
 
 def _statistics(record: forward_backward.Forward) -> list[Tensor]:
-    """Of a CBlock, as rows: the body's, and those of the Lites."""
-    if not record.statistics:  # the identity's
+    """Packs the statistics of a CBlock as rows: the body's, and those of the Lites."""
+    if not record.statistics:  # the identity
         return [tf.zeros([0, 0]), tf.zeros([0, 0])]
     return [_pack(record.statistics)[None], *record.chosen_statistics]
 
@@ -207,7 +210,7 @@ def _pack(statistics: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 def _pairs(
     rows: Tensor, shapes: packing.Shapes, count: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """(mean, variance) pairs of packed rows in the order of packing."""
+    """Unpacks rows into (mean, variance) pairs, in the order of packing."""
     named = packing.unpack(rows, packing.statistics_shapes(shapes), count)
     values = [value for row in named for value in row.values()]
     return list(zip(values[::2], values[1::2]))

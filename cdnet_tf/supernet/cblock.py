@@ -1,8 +1,8 @@
-"""The CBlock as a function of named weights, whatever their number of channels.
+"""The CBlock as a function of named weights, for any number of channels.
 
 `blocks.cblock` makes Keras layers of fixed widths; here the same arithmetic runs on
-slices of a bank's rows. What the arithmetic keeps for the gradient, and where the
-statistics of a batch normalisation come from, is the business of `ops`.
+slices of a bank's rows. The argument `ops` decides what is kept for the gradient, and
+by which statistics a batch normalisation normalises.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Ops = forward_backward.Forward | forward_backward.Backward | forward_backward.In
 
 
 class _Pointwise:
-    """Convolution 1x1 among given widths.
+    """Convolutions 1x1 between given widths, as matrix products.
 
-    As a matrix product, whose weight gradient takes 0.6 of the convolution's time; the
-    shapes to reshape to are computed once.
+    The weight gradient of a matrix product takes 0.6 of the time of a convolution's.
+    The shapes to reshape to are computed once.
     """
 
     def __init__(self, ops: Ops, x: Tensor, widths: Sequence[Tensor]) -> None:
@@ -74,13 +74,13 @@ def streams(
     gate: Mapping[str, Tensor],
     lites: list[dict[str, Tensor]],
 ) -> Tensor:
-    """Both streams of a CBlock behind their gate, added up.
+    """Returns the gated sum of both streams of a CBlock.
 
     Args:
       ops: `Forward`, `Backward` or `Inference` of `forward_backward`.
       structure: Lites in the first and the second stream.
       x: squeezed features, (b, h, w, m).
-      gate: its weights by the names of `GATE`.
+      gate: the gate's weights by the names of `GATE`.
       lites: weights by the names of `packing.lite_shapes`.
 
     Returns:
@@ -99,15 +99,15 @@ def cblock(
     c_out: Tensor,
     body: Mapping[str, Tensor],
 ) -> Tensor:
-    """`blocks.cblock` on given weights.
+    """Computes `blocks.cblock` with given weights.
 
     Args:
       ops: `Forward`, `Backward` or `Inference` of `forward_backward`.
-      streams: what stands between the squeezing and the restoring convolution; its
-        result is one that `ops` keeps.
+      streams: the function between the squeezing and the restoring convolution; `ops`
+        must keep its result.
       x: features, (b, h, w, c_in).
       c_out: output channels, a scalar tensor.
-      body: weights by the names of `packing.body_shapes`; the gate's are not used.
+      body: weights by the names of `packing.body_shapes`; the gate's are ignored.
 
     Returns:
       (b, h, w, c_out).

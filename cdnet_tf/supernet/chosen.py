@@ -1,9 +1,9 @@
-"""One of several functions of tensors, chosen at run time, forward and backward.
+"""Runs one of several functions of tensors, chosen at run time, forward and backward.
 
-Each function is traced once, forward and backward. The chosen one runs by a
-`StatelessCase` op, which is not lowered to switches, so the others cost nothing, not
-even dead tensors. It calls the function through `PartitionedCall`, which gives it the
-kernels of an ordinary function (oneDNN's on CPU).
+Each function is traced once, forward and backward. A `StatelessCase` op runs the chosen
+one. TensorFlow does not lower this op to switches, so the other functions cost nothing,
+not even dead tensors. A `PartitionedCall` around each function gives it the kernels of
+an ordinary function (oneDNN's on a CPU).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Forward(NamedTuple):
     """Result of a chosen function in training.
 
     Attributes:
-      outputs: the features, and the statistics.
-      kept: what `Chosen.backward` needs.
+      outputs: the features, then the statistics.
+      kept: tensors that `Chosen.backward` needs.
     """
 
     outputs: list[Tensor]
@@ -36,20 +36,20 @@ class Forward(NamedTuple):
 
 
 class Chosen:
-    """Functions of one signature, of which a call runs one.
+    """Functions of one signature, of which each call runs one.
 
     A function is `f(ops, features, *others)` and returns features; `ops` is a
     `Forward`, `Backward` or `Inference` of `forward_backward`.
 
     Args:
-      functions: those to choose among.
-      statistics: what a function gives beside its features in training, made of its
-        `Forward`; as many tensors from each function.
-      specs: of the features and the others. Not of integers: these are in host memory,
-        which a GPU cannot pass on to a function.
-      learnt: how many of the others may have gradients, the first of them.
+      functions: the functions to choose among.
+      statistics: makes a function's further outputs in training from its `Forward`;
+        the same number of tensors for every function.
+      specs: of the features and the others. None may be an integer, because integers
+        are in host memory, which a GPU cannot pass on to a function.
+      learnt: how many of the others, counted from the first, may have gradients.
       moving: specs of the statistics that `inference` takes.
-      inference: makes `ops` for a function's number, its inputs and the statistics.
+      inference: makes `ops` from a function's number, its inputs and the statistics.
     """
 
     def __init__(
@@ -61,15 +61,16 @@ class Chosen:
         moving: Sequence[tf.TensorSpec],
         inference: Callable[..., forward_backward.Inference],
     ) -> None:
-        # TensorFlow's functions do not outlive its modules quietly, and its registry of
-        # gradients never lets go of them.
+        # TensorFlow's registry of gradients holds these functions for ever, and they
+        # would print errors if they were deleted after TensorFlow's modules.
         atexit.register(vars(self).clear)
         self._functions, self._specs, self._learnt = functions, specs, learnt
         self._statistics = statistics
         self._moving, self._inference_ops = moving, inference
         traced = [self._trace_forward(function) for function in functions]
         kept = [each for _, each in traced]
-        # One signature for all: each dtype's kept tensors padded to the largest count.
+        # All functions need one signature, so the kept tensors of each dtype are padded
+        # to the largest count.
         self._widths = {
             t: max(len(each.get(t, ())) for each in kept)
             for t in dict.fromkeys(t for each in kept for t in each)
@@ -86,7 +87,7 @@ class Chosen:
 
     @property
     def kept_types(self) -> list[tf.DType]:
-        """Of `Forward.kept`."""
+        """The dtypes of `Forward.kept`."""
         return [t for t, width in self._widths.items() for _ in range(width)]
 
     def forward(self, index: Tensor, *inputs: Tensor) -> Forward:
@@ -108,7 +109,7 @@ class Chosen:
         kept: Sequence[Tensor],
         learn_weights: bool,
     ) -> list[Tensor]:
-        """Gradients with respect to features and weights, or to features alone."""
+        """Returns gradients of features and weights, or of the features alone."""
         sources = self._sources(inputs, learn_weights)
         gradients = tf.raw_ops.StatelessCase(
             branch_index=index,
@@ -121,7 +122,7 @@ class Chosen:
         return gradients
 
     def infer(self, index: Tensor, *inputs: Tensor) -> Tensor:
-        """Runs function `index` with moving statistics, the last of the inputs."""
+        """Runs function `index` with moving statistics, which are the last inputs."""
         (y,) = tf.raw_ops.StatelessCase(
             branch_index=index,
             input=inputs,
@@ -152,7 +153,7 @@ class Chosen:
         return branches
 
     def _trace_forward(self, function: Callable) -> tuple[_Traced, _Kept]:
-        """One function traced, and what it keeps."""
+        """Traces a function; also returns the tensors that it keeps."""
         record = forward_backward.Forward()
 
         def forward(*inputs: Tensor) -> list[Tensor]:
@@ -172,7 +173,7 @@ class Chosen:
     def _backward_branch(
         self, function: Callable, kept: _Kept, learn_weights: bool
     ) -> _Traced:
-        size = 1 + len(self._specs)  # of what stands before the kept tensors
+        size = 1 + len(self._specs)  # arguments before the kept tensors
 
         def backward(dy: Tensor, *rest: Tensor) -> list[Tensor]:
             inputs, flat = rest[: size - 1], iter(rest[size - 1 :])
@@ -223,12 +224,12 @@ def _trace(function: Callable, specs: Sequence[tf.TensorSpec]) -> _Traced:
 
 
 def _branch(function: Callable, specs: Sequence[tf.TensorSpec]) -> _Traced:
-    # Case compares signatures only by dtype, so branches take any shape.
+    # Case compares signatures by dtype only, so branches may take any shape.
     return _trace(function, [tf.TensorSpec(None, spec.dtype) for spec in specs])
 
 
 def _call(function: _Traced, arguments: Sequence[Tensor]) -> list[Tensor]:
-    """Calls a traced function in a way that the graph optimiser does not inline."""
+    """Calls a traced function so that the graph optimiser does not inline it."""
     return tf.raw_ops.PartitionedCall(
         args=list(arguments), Tout=[t.dtype for t in function.outputs], f=function
     )

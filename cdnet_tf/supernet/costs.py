@@ -1,4 +1,4 @@
-"""What the networks of a space cost, by sums over their branches: no graph is built."""
+"""Costs of the networks of a space, as sums over their branches, without a graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Costs(NamedTuple):
     """Costs of a network, or of a part of one.
 
     Attributes:
-      parameters: trainable.
+      parameters: number of trainable parameters.
       macs: multiply-accumulates for one image, as `counting.macs` counts them.
     """
 
@@ -26,7 +26,7 @@ class Costs(NamedTuple):
 
 
 class CostModel:
-    """Costs of the networks of a space; equal to `counting`'s to the unit.
+    """Costs of the networks of a space, exactly as `counting` counts them.
 
     Args:
       space: the branches of each block.
@@ -58,21 +58,21 @@ class CostModel:
         self._rest = whole - self._blocks[:, 0].sum(0)
 
     def __call__(self, choice: Sequence[int]) -> Costs:
-        """Costs of a network, given as the index of each block's branch."""
+        """Returns the costs of a network, given as the index of each block's branch."""
         blocks = self._blocks[np.arange(len(self._blocks)), list(choice)]
         return Costs(*(self._rest + blocks.sum(0)).tolist())
 
 
 @functools.cache
 def of_space(space: Sequence[genotype.Branch], **options) -> CostModel:
-    """The cost model of a space, made once in a process; arguments as of its class."""
+    """Returns the `CostModel` of these arguments, which is made once in a process."""
     return CostModel(space, **options)
 
 
 def _branch(
     branch: genotype.Branch, c_in: int, c_out: int, positions: int
 ) -> tuple[int, int]:
-    """Parameters and multiply-accumulates of a CDBlock."""
+    """Returns parameters and multiply-accumulates of a CDBlock."""
     inputs = [c_in, c_out][: branch.repeats]
     each = [_cblock(branch.lites, c, c_out, positions) for c in inputs]
     parameters, macs = zip(*each)
@@ -86,7 +86,7 @@ def _cblock(
     lite = packing.lite_shapes(c_out // 4)
     sizes = {name: math.prod(shape) for name, shape in body.items()}
     gates = sum(size for name, size in sizes.items() if name.startswith("gate"))
-    # Both streams share the gate, which sees one pooled position of each.
+    # Both streams share the gate, which runs on one pooled position of each stream.
     macs = 2 * gates + positions * (
         sum(size for name, size in sizes.items() if name.endswith("conv/kernel"))
         + sum(lites) * sum(math.prod(s) for n, s in lite.items() if "kernel" in n)

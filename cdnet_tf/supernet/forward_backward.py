@@ -1,11 +1,13 @@
 """One function, split into a forward half and a backward half.
 
-A branch chosen at run time is executed by a `Case` op, whose automatic gradient would
-carry the intermediate results of every branch not taken. So the forward half returns
-what the backward half needs, and the backward half is traced separately. To write the
-network only once, the backward half runs the same Python again under a gradient tape,
-with every expensive result replaced by the kept one: what computed it is then dead
-code, which TensorFlow drops, and only the gradient remains.
+A `Case` op runs the branch that is chosen at run time. Its automatic gradient would
+carry the intermediate results of all the other branches. So the forward half returns
+what the backward half needs, and the backward half is traced separately.
+
+The network is written only once, because the backward half runs the same Python again
+under a gradient tape. In `y = ops.relu(x)`, the forward half computes y and keeps it;
+the backward half returns the kept y and attaches the gradient of the ReLU to it. What
+computes x is dead code then, and TensorFlow drops it: only the gradient remains.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _EMPTY = np.zeros(0, np.float32)
 
 
 class Choice(Protocol):
-    """Several functions of which one runs; `chosen.Chosen` has these methods."""
+    """Several functions, one of which runs; `chosen.Chosen` has these methods."""
 
     @property
     def kept_types(self) -> list[tf.DType]: ...
@@ -46,13 +48,13 @@ class Choice(Protocol):
 
 
 class Forward:
-    """Forward half: keeps what the backward half will ask for, in order.
+    """Forward half: keeps the tensors that the backward half will ask for, in order.
 
     Attributes:
-      kept: tensors by dtype; one list per dtype makes the outputs of functions that
-        keep different numbers of tensors easy to pad to one signature.
+      kept: tensors by dtype. With one list per dtype it is easy to pad the outputs of
+        functions that keep different numbers of tensors to one signature.
       statistics: (mean, variance) of each batch normalisation, in order.
-      chosen_statistics: what `choose` gives beside the features.
+      chosen_statistics: the outputs of the function in `choose` after the features.
     """
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ class Forward:
         self.chosen_statistics: list[Tensor] = []
 
     def choose(self, functions: Choice, index: Tensor, *inputs: Tensor) -> Tensor:
-        """Runs one of several functions, which has halves of its own, and keeps it."""
+        """Runs one of several functions, each with its own halves; keeps its result."""
         (y, *self.chosen_statistics), kept = functions.forward(index, *inputs)
         for tensor in kept:
             self.keep(tensor)
@@ -94,11 +96,11 @@ class Forward:
 
 
 class Backward:
-    """Backward half: answers with the kept tensors and attaches the gradients.
+    """Backward half: returns the kept tensors with the gradients attached to them.
 
     Args:
       kept: `Forward.kept` of the forward half.
-      learn_weights: whether `choose` has gradients of all its inputs or of the first.
+      learn_weights: whether `choose` gives gradients of all inputs or of the first.
     """
 
     def __init__(
@@ -108,11 +110,11 @@ class Backward:
         self._learn_weights = learn_weights
 
     def choose(self, functions: Choice, index: Tensor, *inputs: Tensor) -> Tensor:
-        """The kept result, whose gradient is that of the function chosen."""
+        """Returns the kept result with the gradient of the chosen function."""
         kept = [self._next(dtype) for dtype in functions.kept_types]
         y = self._next(inputs[0].dtype)
         sources = inputs if self._learn_weights else inputs[:1]
-        # TensorFlow never forgets a gradient, which must not keep the functions alive.
+        # TensorFlow never frees a gradient, and it must not keep the functions alive.
         functions = weakref.proxy(functions)
 
         def gradient(dy: Tensor) -> list[Tensor]:
@@ -124,7 +126,7 @@ class Backward:
         return self._kept[dtype].pop(0)
 
     def _attach(self, gradient: Callable, value: Tensor, *inputs: Tensor) -> Tensor:
-        """`value`, whose gradient with respect to the inputs is `gradient`."""
+        """Returns `value`, with `gradient` as its gradient of the inputs."""
         attached = tf.custom_gradient(lambda *_: (tf.identity(value), gradient))
         return attached(*inputs)
 
@@ -156,17 +158,17 @@ class Backward:
                 is_training=True,
             )[:3]
 
-        # The value before the ReLU is nobody's input, so any tensor of its shape does.
+        # No op reads the value before the ReLU, so any tensor of its shape will do.
         y = self._attach(gradient, x, x, gamma, beta)
         return self.relu(y) if activate else y
 
 
 class Inference:
-    """Neither half: normalises by given statistics and keeps nothing.
+    """Stands for both halves: normalises by given statistics and keeps nothing.
 
     Args:
       statistics: (moving mean, moving variance) of each batch normalisation.
-      chosen_statistics: what the functions of `choose` normalise by.
+      chosen_statistics: the statistics for the functions of `choose`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Networks of the space with the supernet's weights: embeddings without training.
+"""Embeds images by networks of the space that inherit the supernet's weights.
 
 The moving statistics of a supernet fit no single network, because every network that
-passed through a branch has moved them. So they are taken anew for each network.
+used a branch has moved them. So they are measured anew for each network.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cdnet_tf.supernet import supernet
 class InheritedEmbedder:
     """Embeds images by any network of a supernet, with the supernet's weights.
 
-    Which branches run is a tensor, so no graph is built for a new network. The stem is
-    the same for all networks, and what it makes of the images is computed once.
+    The choice of branches is a tensor, so a new network needs no new graph. The stem is
+    the same for all networks, so its outputs are computed once.
 
     Args:
       net: with trained weights, on one device. Its moving statistics are overwritten.
-      calibration: normalised images, (c, h, w, 3) float32, a few hundred of those that
-        the weights have learnt from, not augmented. The last ones are left out if they
+      calibration: normalised images to take statistics from, (c, h, w, 3) float32: a
+        few hundred training images, not augmented. The last images are left out if they
         do not fill a batch.
       images: normalised images to embed, (n, h, w, 3) float32.
-      batch_size: of both.
+      batch_size: number of images that run at once, of both.
 
     Raises:
       ValueError: the calibration images do not fill one batch.
@@ -83,11 +83,11 @@ class InheritedEmbedder:
 
 
 class _Statistics:
-    """Moving statistics of batch normalisations, taken anew as means over batches.
+    """Moving statistics of batch normalisations, which are set to means over batches.
 
     Args:
       variables: the statistics.
-      run: what moves them when it is called with `training=True`.
+      run: the layer or model that moves them when called with `training=True`.
     """
 
     def __init__(self, variables: Sequence[tf.Variable], run: Callable) -> None:
@@ -110,7 +110,7 @@ class _Statistics:
             each.assign(tf.zeros_like(each))
         self._run(batch, *arguments, training=True)
         for total, each in zip(self._sums, self._variables):
-            # A step that begins at 0 moves a statistic by this part of the batch's.
+            # From 0, one step moves a statistic to (1 - momentum) times the batch's.
             total.assign_add(each / (1 - blocks.BN_MOMENTUM))
 
 

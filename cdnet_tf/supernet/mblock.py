@@ -1,7 +1,7 @@
-"""The searchable MBlock: of the branches of a search space only the chosen ones run.
+"""The searchable MBlock, which runs only the chosen branches of a search space.
 
-Every candidate CBlock of a place in the network is one row of a `bank.Bank`; a branch
-is a row of the first bank and, where the CBlock is repeated, one of the second.
+A branch is one candidate of a first `bank.Bank` of CBlocks and, if it repeats the
+CBlock, one candidate of a second bank. Branch (3,5,2) is (3,5) followed by (3,5).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cdnet_tf.supernet import bank
 
 @tf.custom_gradient
 def straight_through_sum(weights: Tensor, *outputs: Tensor) -> tuple[Tensor, Callable]:
-    """Sum of the chosen branches, with the gradient of Eqs. 5 to 8.
+    """Adds up the chosen branches, with the gradient of Eqs. 5 to 8.
 
-    Forward every chosen branch counts exactly 1 (h). Backward the gradient flows to
-    its probability as if the sum were weighted by it (h_hat = stopgrad(h - p) + p).
+    Forward, every chosen branch has weight 1 exactly (h). Backward, the gradient flows
+    to its probability p as if p were the weight (h_hat = stopgrad(h - p) + p).
 
     Args:
       weights: probabilities of the chosen branches, (k,).
@@ -47,7 +47,7 @@ class MBlock(tf.keras.layers.Layer):
       space: (k1, k2, r) of each branch, as `genotype.CS` or `genotype.CDS`.
       c_in, c_out: channels.
       seed: of the initial weights.
-      shared: what branches share, one of `sharing.SHARING`.
+      shared: the weights that branches share, one of `sharing.SHARING`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MBlock(tf.keras.layers.Layer):
         lites = [branch.lites for branch in self.space]
         self.first = bank.Bank(lites, c_in, c_out, seed, **options)
         repeated = [branch for branch in self.space if branch.repeats == 2]
-        # Row of each branch in the bank of second CBlocks; -1 without one.
+        # Candidate of each branch in the second bank; -1 if the CBlock is not repeated.
         self._second_row = [
             repeated.index(branch) if branch in repeated else -1
             for branch in self.space
@@ -83,13 +83,13 @@ class MBlock(tf.keras.layers.Layer):
         probabilities: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
-        """Runs the chosen branches and no other.
+        """Runs the chosen branches and no others.
 
         Args:
           x: (b, h, w, c_in).
           chosen: indices of k distinct branches, (k,) int32, k known statically.
-          probabilities: softmax of alpha, (n,). Given, gradients flow to it and to x,
-            not to the weights (the alpha step); without it, to x and the weights.
+          probabilities: softmax of alpha, (n,), in a step of alpha: gradients then flow
+            to it and to x. Without it they flow to the weights and to x.
           training: normalise by the batch and move BN's statistics.
 
         Returns:
@@ -114,7 +114,7 @@ class MBlock(tf.keras.layers.Layer):
                 rows.zero_init_residual()
 
     def unpacked(self, branch: int) -> dict[str, np.ndarray]:
-        """Weights of one branch, as `blocks.cdblock` names them."""
+        """Returns the weights of one branch, named as in `blocks.cdblock`."""
         named = {}
         banks = [(self.first, branch)]
         if self.second is not None and self.space[branch].repeats == 2:

@@ -1,7 +1,7 @@
-"""How the weights of a CBlock lie in rows: names, shapes and order.
+"""The layout of a CBlock's weights in rows: names, shapes and order.
 
-A row holds everything of one candidate, so that a step gathers, differentiates and
-updates a candidate as one slice of one variable.
+One row of a variable holds all weights of a part, so that a step gathers,
+differentiates and updates them as one slice.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Shapes = dict  # name -> shape; its dimensions are numbers or scalar tensors
 
 
 def body_shapes(c_in: int, c_out: int, shortcut: bool) -> Shapes:
-    """Weights of a CBlock without its Lites, named like the layers of `blocks.cblock`.
+    """Returns the shapes of a CBlock's weights without its Lites, in packing order.
 
-    The order is the packing order. Dimensions may be tensors.
+    The names are those of the layers of `blocks.cblock`. Dimensions may be tensors.
     """
     m = c_out // 4
     convs: dict[str, tuple] = {"squeeze": (c_in, m), "restore": (m, c_out)}
@@ -36,7 +36,7 @@ def body_shapes(c_in: int, c_out: int, shortcut: bool) -> Shapes:
 
 
 def lite_shapes(m: int) -> Shapes:
-    """Weights of one Lite 3x3 over m channels, in packing order."""
+    """Returns the shapes of the weights of one Lite 3x3 over m channels, in order."""
     return {
         "pointwise/kernel": (m, m),
         "depthwise/depthwise_kernel": (3, 3, m, 1),
@@ -46,7 +46,7 @@ def lite_shapes(m: int) -> Shapes:
 
 
 def statistics_shapes(shapes: Shapes) -> Shapes:
-    """Moving statistics that belong to the batch normalisations of `shapes`."""
+    """Returns the shapes of the moving statistics of the normalisations in `shapes`."""
     moving = {}
     for name, shape in shapes.items():
         if name.endswith("/gamma"):
@@ -56,7 +56,7 @@ def statistics_shapes(shapes: Shapes) -> Shapes:
 
 
 def unpack(rows: Tensor, shapes: Shapes, count: int) -> list[dict[str, Tensor]]:
-    """Splits packed rows, (count, size), into named tensors, a dict a row."""
+    """Splits packed rows, (count, size), into named tensors, one dict for each row."""
     sizes = tf.stack([math.prod(shape) for shape in shapes.values()])
     columns = tf.split(rows, sizes, axis=1, num=len(shapes))
     parts = [
@@ -69,7 +69,7 @@ def unpack(rows: Tensor, shapes: Shapes, count: int) -> list[dict[str, Tensor]]:
 
 
 def initial_row(shapes: Shapes, random: np.random.Generator) -> np.ndarray:
-    """He-normal kernels (fan-in), ones for BN's gamma and variance, zeros otherwise."""
+    """Draws He-normal kernels (fan-in); BN's gamma and variance are 1, others 0."""
     parts = []
     for name, shape in shapes.items():
         if name.endswith("kernel"):

@@ -1,7 +1,7 @@
-"""Which rows of a bank each candidate CBlock runs: rows of its own, or shared ones.
+"""Says which rows of a bank each candidate CBlock runs: separate or shared rows.
 
-With rows of its own a candidate learns only in the steps that draw it. Shared rows
-learn in every step, and the next block gets the same kind of features from all.
+A candidate with separate rows learns only in the steps that draw it. Shared rows learn
+in every step, and the next block gets similar features from all candidates.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 # `branch`: nothing is shared; this is the paper's supernet. `body`: all candidates have
 # the same convolutions around their streams, and the same gate. `nested`: the Lites are
-# shared, too; a stream of two Lites is the beginning of one of three (the nesting of
-# kernels and depths is that of Cai et al., "Once-for-All").
+# shared, too; a stream of two Lites is the beginning of a stream of three (after the
+# nested kernels and depths of Cai et al., "Once-for-All").
 SHARING = ("branch", "body", "nested")
 
 
@@ -20,8 +20,8 @@ class Rows(NamedTuple):
     """The rows of each candidate.
 
     Attributes:
-      body: a row of the body each.
-      lites: rows of the Lites each, those of the first stream first.
+      body: each candidate's row of the body.
+      lites: each candidate's rows of Lites, those of the first stream first.
     """
 
     body: tuple[int, ...]
@@ -29,7 +29,7 @@ class Rows(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many rows there are of the body, and of Lites."""
+        """Number of rows of the body, and of Lites."""
         return max(self.body) + 1, max(map(max, self.lites)) + 1
 
 

@@ -1,4 +1,4 @@
-"""The search network: stem, six MBlocks, DownSamples, BLNeck; alpha; derivation."""
+"""The search network: stem, six MBlocks, DownSamples, BLNeck, and alpha."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cdnet_tf.supernet import mblock
 def _fixed(
     block: Callable[..., Tensor], shape: tuple[int, ...], name: str, **options: Any
 ) -> tf.keras.Model:
-    """One of the blocks that are not searched, as a model of its own."""
+    """Makes a model of a block that is not searched."""
     x = tf.keras.Input(shape)
     return tf.keras.Model(x, block(x, name=name, **options), name=name)
 
@@ -32,11 +32,11 @@ class Supernet(tf.keras.Model):
       dropout: rate before the triplet feature.
       seed: of the branches' initial weights and alpha; stem, DownSamples and neck are
         initialised from Keras' global seed.
-      shared: what the branches of a block share, one of `sharing.SHARING`.
+      shared: the weights that the branches of a block share, one of `sharing.SHARING`.
 
     Attributes:
-      alpha: architecture parameters, (6, n); N(0, 1e-3), because Eq. 4 selects every
-        branch while all are equal. Not among the trainable weights w.
+      alpha: architecture parameters, (6, n), not among the trainable weights w. They
+        start at N(0, 1e-3), because Eq. 4 would select every branch if all were equal.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Supernet(tf.keras.Model):
         self.built = True
 
     def zero_init_residual(self) -> None:
-        """Starts with every CBlock passing its input through; see `networks`."""
+        """Lets every CBlock pass its input through at the start; see `networks`."""
         for block in self.blocks:
             block.zero_init_residual()
 
     def top_k(self, k: int) -> Tensor:
-        """The k branches of each block with the largest alpha, (6, k) int32.
+        """Returns the k branches of each block with the largest alpha, (6, k) int32.
 
-        Top-k indices rather than Eq. 4's threshold, which selects more where p ties.
+        Unlike with the threshold of Eq. 4, ties never select more than k branches.
         """
         return tf.math.top_k(self.alpha, k).indices
 
@@ -103,9 +103,10 @@ class Supernet(tf.keras.Model):
 
         Args:
           images: normalised RGB, (b, h, w, 3).
-          chosen: branches of each block, (6, k) int32; the best one without it.
-          training: batch statistics, moving averages, dropout.
-          probabilities: softmax of alpha, (6, n): an alpha step, see `MBlock.call`.
+          chosen: branches of each block, (6, k) int32; by default the best branch.
+          training: normalise by the batch, move the statistics, and drop out.
+          probabilities: softmax of alpha, (6, n), in a step of alpha; see
+            `MBlock.call`.
 
         Returns:
           `embedding` (b, d); `features` and `logits`, lists of one.
@@ -122,9 +123,9 @@ class Supernet(tf.keras.Model):
         probabilities: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
-        """Runs what stands between stem and neck: (b, h/4, w/4, c) -> (b, h/16, ...).
+        """Runs the part between stem and neck: (b, h/4, w/4, c) -> (b, h/16, w/16, d).
 
-        Args as of `call`.
+        The arguments are those of `call`.
         """
         for i, block in enumerate(self.blocks):
             p = None if probabilities is None else probabilities[i]
@@ -134,28 +135,28 @@ class Supernet(tf.keras.Model):
         return x
 
     def count_weights(self) -> int:
-        """Trainable weights of all branches, alpha and heads not counted."""
+        """Number of trainable weights of all branches, without alpha and the neck."""
         parts = [self.stem, *self.blocks, *self.downsamples]
         return sum(int(np.prod(w.shape)) for p in parts for w in p.trainable_weights)
 
     def derive(self) -> genotype.Genotype:
-        """The branch with the largest alpha in each block."""
+        """Returns the branch with the largest alpha in each block."""
         best = np.argmax(self.alpha.numpy(), axis=1)
         return genotype.Genotype(tuple(self.space[j] for j in best))
 
     def derive_network(
         self, derived: genotype.Genotype | None = None, **options: Any
     ) -> tf.keras.Model:
-        """A network of the space with the supernet's weights.
+        """Builds a network of the space with the supernet's weights.
 
         Args:
-          derived: which one; by default the branches with the largest alpha.
-          **options: passed to `networks.build`, e.g. `neck="bl"`. What the supernet
-            does not have (the FNeck) keeps its initial weights.
+          derived: the network; by default the branches with the largest alpha.
+          **options: passed to `networks.build`, e.g. `neck="bl"`. Parts that the
+            supernet lacks (the FNeck) keep their initial weights.
 
         Returns:
-          A functional model whose global embedding equals the supernet's own with
-          these branches at inference.
+          A functional model whose global embedding at inference equals that of the
+          supernet with these branches.
         """
         derived = derived or self.derive()
         shape, multiplier = self.shape, self.width_multiplier
