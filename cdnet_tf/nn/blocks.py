@@ -1,9 +1,9 @@
-"""The blocks of CDNet as functions of a tensor, every layer named.
+"""The blocks of CDNet as functions of a tensor, in which every layer has a name.
 
-The derived network must be one flat graph of stock layers (quantisation-aware
-training accepts nothing else), so a block adds layers to the graph and owns no
-state. Layer names are paths, `stage1/block2/cblock1/lite5_2/depthwise`; carrying
-weights from a supernet or from PyTorch relies on them.
+The derived network must be one flat graph of stock layers, because
+quantisation-aware training accepts nothing else. So a block adds layers to the graph
+and owns no state. Layer names are paths, `stage1/block2/cblock1/lite5_2/depthwise`,
+by which weights are taken over from a supernet or from PyTorch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def relu(x: Tensor, name: str) -> Tensor:
 
 
 def stem(x: Tensor, channels: int, variant: str = "reid", name: str = "stem") -> Tensor:
-    """First convolution: 7x7 /2 and max-pool /2, or 3x3 /1 for 32-pixel images.
+    """First layers: conv 7x7 /2 and max-pool /2, or conv 3x3 /1 for 32-pixel images.
 
     Args:
       x: images, (b, h, w, 3).
@@ -57,7 +57,7 @@ def stem(x: Tensor, channels: int, variant: str = "reid", name: str = "stem") ->
     if variant not in ("reid", "cifar"):
         raise ValueError(f"stem variant {variant!r} is unknown; use reid or cifar.")
     size, stride = (7, 2) if variant == "reid" else (3, 1)
-    # "same" pads the far side only at stride 2; PyTorch pads both sides alike.
+    # At stride 2, "same" would pad the far side only; PyTorch pads both sides alike.
     x = layers.ZeroPadding2D(size // 2, name=f"{name}/pad")(x)
     x = layers.Conv2D(
         channels,
@@ -70,7 +70,7 @@ def stem(x: Tensor, channels: int, variant: str = "reid", name: str = "stem") ->
     x = relu(batch_norm(x, f"{name}/bn"), f"{name}/relu")
     if variant == "cifar":
         return x
-    # Zeros are as good as minus infinity here: after the ReLU nothing is below 0.
+    # PyTorch pads with minus infinity; after a ReLU, zeros give the same maximum.
     x = layers.ZeroPadding2D(1, name=f"{name}/pool_pad")(x)
     return layers.MaxPooling2D(3, 2, name=f"{name}/pool")(x)
 
@@ -88,7 +88,7 @@ def lite3x3(x: Tensor, name: str) -> Tensor:
         3,
         padding="same",
         use_bias=False,
-        # Keras counts a depthwise kernel's fan-in over all channels, PyTorch over one.
+        # he_normal would count the fan-in over all channels; PyTorch counts one.
         depthwise_initializer=tf.keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
         name=f"{name}/depthwise",
     )(x)
@@ -103,12 +103,12 @@ def lite_k(x: Tensor, kernel: int, name: str) -> Tensor:
 
 
 def fusion_gate(streams: list[Tensor], name: str, reduction: int = 4) -> Tensor:
-    """Sum of the streams, each weighted per channel by one shared gate.
+    """Adds up the streams, each weighted per channel by one shared gate.
 
     Args:
       streams: tensors of one shape, (b, h, w, c).
       name: prefix of the layers' names.
-      reduction: c over the width of the gate's hidden layer, which is at least 1.
+      reduction: the gate's hidden layer has c / reduction units, but at least 1.
     """
     channels = streams[0].shape[-1]
     hidden = max(1, channels // reduction)
@@ -139,8 +139,8 @@ def cblock(
     Args:
       x: features, (b, h, w, c).
       channels: output channels, divisible by 16.
-      kernels: receptive field of each stream. A single one gives the block of
-        CDNet_std (Table 7), which has no gate; four that of OSNet.
+      kernels: receptive field of each stream. A single stream gives the block of
+        CDNet_std (Table 7), which has no gate; four streams give the block of OSNet.
       name: prefix of the layers' names.
       gate_reduction: see `fusion_gate`.
     """
@@ -169,7 +169,7 @@ def cdblock(
       channels: output channels, divisible by 16.
       branch: kernels and repeats.
       name: prefix of the layers' names.
-      single_stream: one stream of as many Lites as both together (CDNet_std).
+      single_stream: use one stream with the Lites of both (CDNet_std).
     """
     kernels: tuple[int, ...] = branch[:2]
     if single_stream:

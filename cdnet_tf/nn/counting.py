@@ -1,9 +1,8 @@
 """Parameters and multiply-accumulates of a functional Keras model.
 
-Ours, because the figures to hit are those that the authors' code gives: a
+The rules are those of the authors' code, so that figures can be compared with it. A
 multiply-accumulate is one product of a convolution or Dense kernel, or one addition of
-its bias; BN, ReLU, pooling and the product with a gate count as nothing. The paper
-rounds parameters and gives no multiply-accumulates.
+its bias. BN, ReLU, pooling and the product with a gate count as nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ def macs(model: tf.keras.Model) -> int:
       model: a functional model of stock layers with a fully known input shape.
 
     Raises:
-      TypeError: on a layer with weights whose cost is not known here, by name.
+      TypeError: a layer has weights, but its cost is not known here.
     """
     return sum(layer_macs(layer) for layer in model.layers)
 
 
 def layer_macs(layer: layers.Layer) -> int:
     """Multiply-accumulates of every call of one layer, for one image."""
-    # The exact types: others derive from these and cost something else.
+    # Exact types are compared, because subclasses have other costs.
     if type(layer) is layers.DepthwiseConv2D:
         kernel = layer.depthwise_kernel
     elif type(layer) in (layers.Conv2D, layers.Dense):

@@ -1,6 +1,6 @@
-"""The search spaces CS and CDS, and the genotype a search ends with.
+"""The search spaces CS and CDS, and the genotype that a search finds.
 
-Imports no TensorFlow, so that a file of results is read in milliseconds.
+TensorFlow is not imported, so that reading a genotype takes milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Branch(NamedTuple):
 
     @property
     def lites(self) -> tuple[int, int]:
-        """How many Lite 3x3 each stream holds: floor(k / 2), Eq. 1."""
+        """Number of Lite 3x3 in each stream: floor(k / 2), Eq. 1."""
         return self.kernel1 // 2, self.kernel2 // 2
 
     def __str__(self) -> str:
@@ -76,30 +76,30 @@ class Genotype:
 
     @property
     def depth(self) -> int:
-        """How many CBlocks stand in a row, 6 to 12: the sum of the repeats."""
+        """Number of CBlocks in the network, 6 to 12: the sum of the repeats."""
         return sum(layer.repeats for layer in self.layers)
 
     def to_json(self, **extra: Any) -> str:
-        """Writes the layers as (k1, k2, r) lists, never as branch indices.
+        """Writes the layers as (k1, k2, r) lists, which do not depend on the space.
 
         Args:
-          **extra: what the search adds (alpha, provenance); kept as it is.
+          **extra: further entries of the search, such as alpha and provenance.
         """
         layers = [list(layer) for layer in self.layers]
         return json.dumps({"space": self.space, "layers": layers, **extra}, indent=1)
 
 
 def published_names() -> list[str]:
-    """Names that `load` knows without a file, e.g. `cdnet`."""
+    """Returns the names of published genotypes, e.g. `cdnet`, that `load` knows."""
     return sorted(path.stem for path in PUBLISHED.glob("*.json"))
 
 
 def load(source: str | pathlib.Path) -> Genotype:
-    """Reads a genotype by published name, file or search run directory, or as written.
+    """Reads a genotype from a published name, a file, a search's folder, or a text.
 
     Args:
-      source: `cnet`, `cdnet`, `cdnet_v35`, a JSON file, or a directory that holds
-        a `genotype.json`; or the branches themselves, as `str` of a genotype writes
+      source: `cnet`, `cdnet`, `cdnet_v35`, a JSON file, a directory that holds a
+        `genotype.json`, or the branches themselves, as `str` of a genotype writes
         them: `(3,5,1) (3,7,2) ...`.
 
     Raises:

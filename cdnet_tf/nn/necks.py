@@ -1,8 +1,8 @@
 """Necks: from feature maps to the retrieval embedding and the training heads.
 
-A neck gives the embedding used for retrieval and, where the number of identities
-is known, pairs of (feature for the triplet loss, logits for the softmax loss),
-whose losses are summed (Eq. 10). Heads are dropped at inference.
+A neck returns the embedding for retrieval and, if the number of identities is given,
+one or more heads: pairs of a feature for the triplet loss and logits for the softmax
+loss. Their losses are summed (Eq. 10). Heads are dropped at inference.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ BRIDGE = 512  # width of the Dense layer between the two embedding spaces
 
 
 class Neck(NamedTuple):
-    """What a neck adds to the graph.
+    """Tensors that a neck adds to the graph.
 
     Attributes:
       embedding: retrieval feature, (b, d), not normalised.
-      features: one (b, d_i) tensor per triplet loss; empty without classes.
-      logits: one (b, num_classes) tensor per softmax loss; empty without classes.
+      features: one (b, d_i) tensor per triplet loss; none without `num_classes`.
+      logits: one (b, num_classes) tensor per softmax loss; none without
+        `num_classes`.
     """
 
     embedding: Tensor
@@ -38,12 +39,12 @@ def _dense(units: int, name: str, **options: Any) -> layers.Layer:
 
 
 def _classifier(x: Tensor, num_classes: int, name: str) -> Tensor:
-    # float32 also under mixed precision: a softmax over many classes needs it.
+    # A softmax over many classes needs float32 even under mixed precision.
     return _dense(num_classes, f"{name}/classifier", dtype="float32")(x)
 
 
 def _bridge(feature: Tensor, num_classes: int, name: str) -> Tensor:
-    """Dense, BN, ReLU, classifier: leads from triplet space to softmax space."""
+    """Leads from triplet space to softmax space: Dense, BN, ReLU, classifier."""
     x = _dense(BRIDGE, f"{name}/fc")(feature)
     x = blocks.relu(blocks.batch_norm(x, f"{name}/bn"), f"{name}/relu")
     return _classifier(x, num_classes, name)
@@ -83,8 +84,8 @@ def f_neck(
 ) -> Neck:
     """FNeck (Fig. 5, lower half): `parts` horizontal stripes of fmap2, top to bottom.
 
-    Where the height does not divide, as 16 by 3 in Table 5, neighbours share a row:
-    stripe i runs from floor(i h / p) up to ceil((i + 1) h / p).
+    Where p parts do not divide the height h, as 3 parts of 16 rows in Table 5,
+    neighbours share a row: stripe i spans rows floor(i h / p) to ceil((i + 1) h / p).
 
     Args:
       fmap2: output of DownSample 2, (b, h, w, c).
@@ -107,7 +108,7 @@ def f_neck(
     pooled = []
     for i in range(parts):
         top, bottom = i * height // parts, height - -(-(i + 1) * height // parts)
-        # Cropping, not slicing: quantisation-aware training refuses slicing lambdas.
+        # Cropped instead of sliced, because quantisation-aware training refuses slices.
         crop = layers.Cropping2D(((top, bottom), (0, 0)), name=f"{name}/crop{i}")(x)
         pooled.append(layers.GlobalAveragePooling2D(name=f"{name}/local/pool{i}")(crop))
     local = pooled[0]
@@ -125,7 +126,10 @@ def fbl_neck(
     dropout: float = 0.2,
     name: str = "neck",
 ) -> Neck:
-    """FBLNeck (section 3.3): BLNeck and FNeck; embedding [global | local]."""
+    """FBLNeck (section 3.3): BLNeck and FNeck, with embedding [global | local].
+
+    The arguments are those of both; without `parts` it is the BLNeck alone.
+    """
     glob = bl_neck(fmap3, num_classes, dropout, name)
     if parts == 0:
         return glob
@@ -137,10 +141,10 @@ def fbl_neck(
 
 
 def bn_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
-    """BNNeck (Table 6's baseline): triplet before BN, softmax and retrieval after.
+    """BNNeck (Table 6's baseline): triplet loss before BN, softmax and retrieval after.
 
-    As published ([22] of the paper), except that BN keeps its shift and the classifier
-    its bias. The authors' code reverses the two losses.
+    This is the published neck ([22] of the paper), except that BN keeps its shift and
+    the classifier its bias. The authors' code reverses the two losses.
     """
     pooled = layers.GlobalAveragePooling2D(name=f"{name}/global/pool")(fmap3)
     embedding = blocks.batch_norm(pooled, f"{name}/bn")
@@ -150,7 +154,7 @@ def bn_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
 
 
 def fc_neck(fmap3: Tensor, num_classes: int | None, name: str = "neck") -> Neck:
-    """OSNet's own head: Dense 512, BN, ReLU; both losses and retrieval after it."""
+    """OSNet's head: Dense 512, BN, ReLU, then both losses and retrieval."""
     pooled = layers.GlobalAveragePooling2D(name=f"{name}/global/pool")(fmap3)
     x = _dense(BRIDGE, f"{name}/fc")(pooled)
     embedding = blocks.relu(blocks.batch_norm(x, f"{name}/bn"), f"{name}/relu")

@@ -1,4 +1,4 @@
-"""Whole networks: of a genotype, the published ones, and the baselines beside them."""
+"""Whole networks: from a genotype, the published networks, and two baselines."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ NECKS = ("fbl", "bl", "bn", "fc")
 
 
 def scaled_channels(width_multiplier: float) -> tuple[int, ...]:
-    """`CHANNELS` times the multiplier, rounded to multiples of 16.
+    """Returns `CHANNELS` times the multiplier, rounded to multiples of 16.
 
-    A CBlock's gate has a sixteenth of its channels, hence the rounding.
+    They are rounded because the gate of a CBlock has a sixteenth of its channels.
 
     Raises:
       ValueError: if the multiplier is not positive.
@@ -41,12 +41,12 @@ def _scaled(channels: int, width_multiplier: float) -> int:
 
 
 def block_channels(channels: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(input, output) channels of each of the six blocks."""
+    """Returns the (input, output) channels of each of the six blocks."""
     return [(channels[(i + 1) // 2], channels[i // 2 + 1]) for i in range(6)]
 
 
 def check_input_shape(input_shape: tuple[int, int, int], stem: str) -> None:
-    """Raises ValueError where stem and DownSamples do not divide height and width."""
+    """Raises ValueError if stem and DownSamples cannot divide height and width."""
     stride = 16 if stem == "reid" else 4
     height, width, _ = input_shape
     if height % stride or width % stride:
@@ -89,10 +89,10 @@ def backbone(
 def osnet(
     images: Tensor, channels: tuple[int, ...] = CHANNELS, stem: str = "reid"
 ) -> tuple[Tensor, Tensor]:
-    """OSNet (Zhou et al., ICCV 2019): four streams a block, a last conv 1x1.
+    """OSNet (Zhou et al., ICCV 2019): four streams per block, and a last conv 1x1.
 
-    CDNet's body with every block a CBlock of kernels 3, 5, 7 and 9, whose gate narrows
-    to a sixteenth. Arguments and results as of `backbone`.
+    It has CDNet's body, in which every block is a CBlock of kernels 3, 5, 7 and 9 whose
+    gate narrows to a sixteenth. Arguments and results are those of `backbone`.
     """
     fmap2, x = _stages(
         images,
@@ -107,7 +107,7 @@ def osnet(
 
 
 def mobilenet_v2(images: Tensor, width_multiplier: float) -> tuple[Tensor, Tensor]:
-    """MobileNetV2 as keras.applications has it; its own names, and 1280 channels out.
+    """MobileNetV2 of keras.applications, with Keras' names and 1280 channels out.
 
     Returns:
       fmap2 (b, h/16, w/16, c), fmap3 (b, h/32, w/32, c').
@@ -120,7 +120,7 @@ def mobilenet_v2(images: Tensor, width_multiplier: float) -> tuple[Tensor, Tenso
     )
     for layer in body.layers:
         if isinstance(layer, layers.BatchNormalization):
-            # Its own, 0.999, is for longer trainings than any of ours.
+            # Keras' 0.999 is for longer trainings than ours.
             layer.momentum = blocks.BN_MOMENTUM
     return body.get_layer("block_12_add").output, body.output
 
@@ -131,7 +131,7 @@ def _stages(
     stem: str,
     block: Callable[[Tensor, int, int, str], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Stem and six blocks, `block(x, index, channels, name)`; fmap2 and fmap3."""
+    """Builds stem and six blocks, `block(x, index, channels, name)`: fmap2, fmap3."""
     x = blocks.stem(images, channels[0], stem)
     fmap2 = None
     for i in range(6):
@@ -156,15 +156,15 @@ def build(
     Args:
       genotype: the branch of each block.
       input_shape: height, width (divisible by 16; by 4 with the CIFAR stem), 3.
-      width_multiplier: scales every width, embedding included; see
+      width_multiplier: scales every width, including the embedding's; see
         `scaled_channels`.
       stem: `reid` or `cifar`.
-      single_stream: CDNet_std's blocks: one stream, no gate.
+      single_stream: use the blocks of CDNet_std, with one stream and no gate.
       name: the model's name.
       **neck_options: see `add_neck`.
 
     Raises:
-      ValueError: on an unknown neck or stem, or an input that does not divide.
+      ValueError: an unknown neck or stem, or an input size that does not divide.
     """
     check_input_shape(input_shape, stem)
     channels = scaled_channels(width_multiplier)
@@ -180,7 +180,7 @@ def build_named(
     stem: str = "reid",
     **neck_options: Any,
 ) -> tf.keras.Model:
-    """Builds a published network or a baseline; arguments as of `build`.
+    """Builds a published network or a baseline; other arguments are those of `build`.
 
     Args:
       name: one of `NAMES`.
@@ -211,10 +211,10 @@ def zero_init_residual(network: tf.keras.Model) -> None:
     """Sets the scale of the last BN before each residual addition to 0.
 
     Every block with a shortcut then passes its input through at first, and gradients
-    reach the stem undistorted. With scales of 1 each CBlock enlarges them, so that in
-    CDNet the stem's are hundreds of times as large, relative to its weights, as those
-    of the last block (docs/photographs.md). Goyal et al., arXiv 1706.02677, section
-    5.1; PyTorch's ResNets have it under the same name.
+    reach the stem undistorted. With scales of 1, each CBlock enlarges them: relative to
+    the weights, gradients of CDNet's stem are hundreds of times as large as those of
+    its last block (docs/photographs.md). The source is Goyal et al., arXiv 1706.02677,
+    section 5.1; PyTorch's ResNets have an option of this name.
 
     Args:
       network: from `build` or `build_named`, not yet trained.
@@ -229,20 +229,20 @@ def zero_init_residual(network: tf.keras.Model) -> None:
 
 
 def imitate_training(network: tf.keras.Model, images: Tensor, seed: int = 0) -> None:
-    """Gives batch normalisations values as if trained, so that none is the identity.
+    """Gives batch normalisations values as after a training, for benchmarks and tests.
 
-    Scales and shifts are drawn, and the statistics are those of some images, so that no
-    channel's values are absurd. Benchmarks and tests need no more of a network.
+    Scales and shifts are drawn, and the statistics are those of some images, so that
+    the values of each channel are plausible and no normalisation is the identity.
 
     Args:
-      network: whose normalisations are changed.
+      network: the network to change.
       images: normalised RGB, (b, h, w, 3).
       seed: of the draw.
     """
     rng = np.random.default_rng(seed)
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = 0.0  # One batch then decides.
+            layer.momentum = 0.0  # The statistics become those of one batch.
             layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
             layer.beta.assign(rng.normal(0.1, 0.1, layer.beta.shape))
     network(images, training=True)
@@ -258,14 +258,14 @@ def add_neck(
     num_classes: int | None = None,
     dropout: float = 0.2,
 ) -> tf.keras.Model:
-    """Sets a neck on feature maps.
+    """Puts a neck on feature maps, and returns the model.
 
     Args:
       images: the graph's input.
       fmaps: fmap2 and fmap3.
-      width_multiplier: of the FNeck's 128 channels a stripe.
+      width_multiplier: scales the 128 channels of each of the FNeck's stripes.
       name: the model's name.
-      neck: one of `NECKS`: `fbl`, `bl` and `bn` of Table 6, or `fc`, OSNet's own.
+      neck: one of `NECKS`: `fbl`, `bl` and `bn` of Table 6, or `fc` of OSNet.
       parts: stripes of the FNeck, 0 to 4 (Table 5); only for `fbl`.
       num_classes: None builds the inference network, images -> embedding. A number
         adds the training heads: the outputs are then a dict of `embedding`,
@@ -273,7 +273,7 @@ def add_neck(
       dropout: rate before each triplet feature.
 
     Raises:
-      ValueError: on an unknown neck, or more stripes than fmap2 has rows.
+      ValueError: an unknown neck, or more stripes than fmap2 has rows.
     """
     if neck not in NECKS:
         raise ValueError(f"neck {neck!r} is unknown; use one of {', '.join(NECKS)}.")

@@ -1,4 +1,4 @@
-"""Weights from one network to another, layer by layer, by name and shape."""
+"""Copies weights from one network to another, layer by layer, by name and shape."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import tensorflow as tf
 
 from cdnet_tf import shipped
 
-# In a run directory: what a training and what a search leave.
+# Networks in the run directory of a training, and of a search.
 _IN_RUNS = ("model.keras", "derived.keras")
 
 
 @dataclasses.dataclass(frozen=True)
 class Transfer:
-    """What a network took from a file; names of layers.
+    """The names of layers that a network did and did not take from a file.
 
     Attributes:
-      taken: whose weights are now the file's.
-      missing: of the network, which the file does not have.
-      misshapen: of both, whose weights differ in shape.
-      unused: of the file, which the network does not have.
+      taken: layers that now have the file's weights.
+      missing: layers of the network that the file does not have.
+      misshapen: layers of both whose weights differ in shape.
+      unused: layers of the file that the network does not have.
     """
 
     taken: list[str]
@@ -43,14 +43,13 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
     """Gives a network the weights of a file wherever a layer's name and shapes agree.
 
     Args:
-      network: whose layers with weights are filled; heads are left out by passing the
-        network without them.
+      network: the network to fill. Pass it without its heads to leave them out.
       source: a .keras file, a run directory of a training or a search, a name of
         `shipped.names()`, or an .h5 file of weights by layer name, as
         keras.applications offers them.
 
     Raises:
-      FileNotFoundError: nothing is there.
+      FileNotFoundError: `source` does not exist.
       ValueError: the file cannot be read, or no layer agrees.
     """
     stored = _read(locate(source))
@@ -67,19 +66,19 @@ def take_weights(network: tf.keras.Model, source: str | pathlib.Path) -> Transfe
             taken.append(layer.name)
     if not taken:
         raise ValueError(
-            f"{source} has no layer of the network's names and shapes (it has "
-            f"{', '.join(list(stored)[:5])}, ...; the network {layers[0].name}, ...); "
-            "check that genotype, width_multiplier and file belong together."
+            f"{source} has no layer with a name and shapes of the network's (it has "
+            f"{', '.join(list(stored)[:5])}, ...; the network has {layers[0].name}, "
+            "...); check that genotype, width_multiplier and file belong together."
         )
     names = {layer.name for layer in layers}
     return Transfer(taken, missing, misshapen, [n for n in stored if n not in names])
 
 
 def locate(source: str | pathlib.Path) -> pathlib.Path:
-    """The file of weights that `take_weights` would read.
+    """Returns the file of weights that `take_weights` would read.
 
     Raises:
-      FileNotFoundError: nothing is there, or a directory without one.
+      FileNotFoundError: `source` does not exist, or is a directory without weights.
       ValueError: shipped weights are broken.
     """
     source = pathlib.Path(source)
@@ -95,7 +94,7 @@ def locate(source: str | pathlib.Path) -> pathlib.Path:
 
 
 def _read(path: pathlib.Path) -> dict[str, list[np.ndarray]]:
-    """Weights by the name of their layer, in the layer's order."""
+    """Reads each layer's weights, by the layer's name and in the layer's order."""
     try:
         if path.suffix == ".h5":
             return _read_h5(path)
