@@ -1,8 +1,8 @@
 """Augmentation as functions of (images, seed), a whole batch at a time.
 
-Stateless, because a resumed run must see the images an unbroken run sees. By the
-batch, because index arithmetic on one tensor is many times faster on a CPU than a
-loop over images. Every image still draws its own numbers from the one seed.
+The functions have no state, so that a resumed run sees the same images as an unbroken
+run. They take a batch, because index arithmetic on one tensor is many times faster on a
+CPU than a loop over images. Each image draws its own numbers from the seed.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ def augment_batch(
     share: tuple[int, int] = (0, 1),
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> tf.Tensor:
-    """Flips, pads and crops, normalises and erases: the recipe of training images.
+    """Flips, pads, crops, normalises and erases, which is the recipe for training.
 
     Args:
       images: (batch, height, width, 3) uint8 or float, RGB, 0..255.
       seed: (2,) integers.
       pad: black pixels added on each side before the crop. Default: `crop_padding`.
       erasing: probability of Random Erasing, 0..1.
-      share: (i, n) if the images are the i-th of n equal parts of a batch; they then
-        come out as they would in the whole one.
-      normalisation: the network's.
+      share: (i, n) if the images are the i-th of n equal parts of a batch. The results
+        are the same as in the whole batch.
+      normalisation: what the network expects.
 
     Returns:
       float32 of the same shape, normalised as by `preprocess.normalise`.
@@ -46,7 +46,7 @@ def augment_batch(
 
 
 def crop_padding(height: int) -> int:
-    """Returns the recipe's 10 pixels at height 256, as large a part of other heights.
+    """Returns the recipe's 10 pixels at height 256, in proportion at other heights.
 
     A fixed 10 would be 31 % of the width of a 64x32 image; these are 6 %.
     """
@@ -60,9 +60,9 @@ def flip_and_crop(
     flip_probability: float = 0.5,
     share: tuple[int, int] = (0, 1),
 ) -> tf.Tensor:
-    """Shifts each image by up to `pad` pixels, black moving in, and mirrors half.
+    """Shifts each image by up to `pad` pixels, fills with black, and mirrors half.
 
-    One gather does both: mirroring is a crop whose columns are read backwards.
+    One gather does both, because mirroring only reads the columns backwards.
 
     Args:
       images: (batch, height, width, channels), any type.
@@ -124,10 +124,10 @@ def random_erase(
 
 
 def cutout(images: tf.Tensor, seed: tf.Tensor, size: int = 16) -> tf.Tensor:
-    """Fills one square of every image with 0, the mean of normalised images.
+    """Fills one square of every image with 0, the mean of normalised images (Cutout).
 
-    As published, its centre may be any pixel; near the border only a part of the square
-    lies in the image.
+    As published, the square's centre may be any pixel, so that only a part of the
+    square may lie in the image.
 
     Args:
       images: (batch, height, width, channels) float, normalised.
@@ -154,7 +154,7 @@ def crop_windows(
     """Draws the windows of random resized crops.
 
     Area and the logarithm of the aspect are uniform. As published, a window that does
-    not fit is drawn again, up to ten times; then it is the largest one in the middle.
+    not fit is drawn again; after ten draws, the largest window in the middle is taken.
 
     Args:
       sizes: (batch, 2) int32, height and width of each image, pixels.
@@ -197,9 +197,9 @@ def _rectangles(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws (batch, 1) heights and widths that fit inside the image.
 
-    As published, a rectangle that does not fit is drawn again. All attempts are drawn
-    at once and the first that fits is taken; at 256x128 one in thirteen does not. Where
-    none of ten fits, height and width are 0 and nothing is erased.
+    As published, a rectangle that does not fit is drawn again. Here ten are drawn at
+    once, and the first that fits is taken; at 256x128 one in thirteen does not fit. If
+    none fits, height and width are 0 and nothing is erased.
     """
     # (batch, attempts)
     shape = [batch, _ATTEMPTS]
@@ -214,14 +214,14 @@ def _rectangles(
 
 
 def _sides(pixels: tf.Tensor, ratios: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rounded height and width of rectangles, from area and height / width."""
+    """Returns the rounded sides of rectangles, from area and height / width."""
     rows = tf.cast(tf.round(tf.sqrt(pixels * ratios)), tf.int32)
     columns = tf.cast(tf.round(tf.sqrt(pixels / ratios)), tf.int32)
     return rows, columns
 
 
 def _first_that_fits(fits: tf.Tensor, *drawn: tf.Tensor) -> list[tf.Tensor]:
-    """Takes of each (batch, attempts) the first attempt that fits, else the first."""
+    """Takes each row's first attempt that fits, or else the first: (batch, 1) each."""
     first = tf.argmax(fits, axis=1, output_type=tf.int32)[:, tf.newaxis]
     return [tf.gather(x, first, batch_dims=1) for x in (fits, *drawn)]
 
@@ -229,7 +229,7 @@ def _first_that_fits(fits: tf.Tensor, *drawn: tf.Tensor) -> list[tf.Tensor]:
 def _largest(
     height: tf.Tensor, width: tf.Tensor, aspect: tuple[float, float]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sides of the largest window in the image whose aspect is in range."""
+    """Returns the sides of the largest window in the image whose aspect is in range."""
     tall, wide = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     ratio = tf.clip_by_value(tall / wide, *aspect)
     rows = tf.minimum(height, tf.cast(tf.round(wide * ratio), tf.int32))
@@ -241,7 +241,7 @@ def _span(draw: tf.Tensor, length: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Marks `length` of `size` places, from one of the size - length + 1 starts.
 
     Args:
-      draw: (batch, 1) in 0..1, which start.
+      draw: (batch, 1) in 0..1, which selects the start.
       length: (batch, 1), at most `size`.
       size: scalar.
 
@@ -254,7 +254,7 @@ def _span(draw: tf.Tensor, length: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 def _start(draw: tf.Tensor, length: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Turns a draw from 0..1 into one of the size - length + 1 starts."""
     starts = tf.cast(size - length + 1, tf.float32)
-    # The product may round up to the number of starts, hence the minimum.
+    # The minimum is needed because the product may round up to the number of starts.
     return tf.minimum(tf.cast(draw * starts, tf.int32), size - length)
 
 
@@ -267,7 +267,7 @@ def _places(
 
 
 def _blank(images: tf.Tensor, in_rows: tf.Tensor, in_columns: tf.Tensor) -> tf.Tensor:
-    """Sets pixels to 0 that lie in marked rows and in marked columns.
+    """Sets pixels to 0 where a marked row crosses a marked column.
 
     Args:
       images: (batch, height, width, channels) float.
@@ -279,10 +279,10 @@ def _blank(images: tf.Tensor, in_rows: tf.Tensor, in_columns: tf.Tensor) -> tf.T
 
 
 def _uniform(shape, seed, low=0, high=1, dtype=tf.float32, share=(0, 1)):
-    # What the whole batch draws is drawn, and this share's rows are taken.
+    # The numbers of the whole batch are drawn, and the rows of this share are taken.
     part, parts = share
     size, *rest = shape
-    # The default algorithm depends on the device; this one does not.
+    # Philox is named because the default algorithm depends on the device.
     drawn = tf.random.stateless_uniform(
         [size * parts, *rest], seed, minval=low, maxval=high, dtype=dtype, alg="philox"
     )

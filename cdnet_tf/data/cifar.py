@@ -1,8 +1,8 @@
 """Reads CIFAR-100's files: the pickles that Python 2 wrote, and the plain records.
 
 Both hold the same images in the same order and read into equal arrays. A pickle can
-run any program when it is loaded; here its names reach one class that keeps what it is
-given, and no code of NumPy's or of others.
+run any program when it is loaded. Here all names in a pickle lead to one class that
+only stores its arguments, and never to code of NumPy or others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-# Fine and coarse.
+# Numbers of fine and of coarse classes.
 CLASSES, _GROUPS = 100, 20
 _SIDE = 32
 _PIXELS = 3 * _SIDE**2
@@ -41,7 +41,7 @@ def read_python(root: str) -> tuple[tuple[str, ...], dict[str, Arrays]]:
     splits = {}
     for split, images in _IMAGES.items():
         path = os.path.join(root, split)
-        # Labels and file names come on top of the pixels.
+        # The file also holds labels and names, so it is larger than the pixels.
         pixels, labels = _unpickled(path, ["data", "fine_labels"], images * _PIXELS)
         if not isinstance(pixels, np.ndarray) or not _all_are(int, labels):
             raise ValueError(
@@ -52,14 +52,15 @@ def read_python(root: str) -> tuple[tuple[str, ...], dict[str, Arrays]]:
     path = os.path.join(root, "meta")
     (names,) = _unpickled(path, ["fine_label_names"], 0)
     if not _all_are(bytes, names):
-        raise ValueError(f"{path}: no names of classes; unpack CIFAR-100 again.")
+        raise ValueError(f"{path} has no names of classes; unpack CIFAR-100 again.")
     return _class_names(path, [name.decode() for name in names]), splits
 
 
 def read_binary(root: str) -> tuple[tuple[str, ...], dict[str, Arrays]]:
     """Reads train.bin, test.bin and fine_label_names.txt; otherwise as `read_python`.
 
-    A record is a byte of the coarse class, one of the fine class, then 3 x 32 x 32.
+    A record is a byte of the coarse class, a byte of the fine class, and 3 x 32 x 32
+    bytes of pixels.
     """
     splits = {}
     for split in _IMAGES:
@@ -90,14 +91,14 @@ def _arrays(
     """Turns (n, 3072) bytes, one channel after the other, into images."""
     if not len(labels) or pixels.shape != (len(labels), _PIXELS):
         raise ValueError(
-            f"{path} is damaged: {len(labels)} labels, and pixels of shape "
+            f"{path} is damaged: it has {len(labels)} labels, and pixels of shape "
             f"{pixels.shape} instead of ({len(labels) or 'n'}, {_PIXELS}). Unpack "
             "CIFAR-100 again."
         )
     _check_range(path, "fine label", labels, CLASSES)
     if len(labels) != _IMAGES[split]:
         warnings.warn(
-            f"{path} holds {len(labels)} images and the original {_IMAGES[split]}: "
+            f"{path} holds {len(labels)} images, and the original {_IMAGES[split]}, so "
             "results cannot be compared with published ones.",
             stacklevel=4,
         )
@@ -113,7 +114,7 @@ def _check_range(
     if len(wrong):
         raise ValueError(
             f"{path}: {len(wrong)} of {len(labels)} images have a {what} outside "
-            f"0..{classes - 1}, the first, image {wrong[0]} (from 0), "
+            f"0..{classes - 1}; the first is image {wrong[0]} (from 0) with "
             f"{labels[wrong[0]]}. Check that this is CIFAR-100, and unpack it again."
         )
 
@@ -136,14 +137,14 @@ def _unpickled(path: str, keys: list[str], whole: int) -> list[Any]:
       whole: bytes that an undamaged file exceeds, for the message.
 
     Raises:
-      ValueError: whatever the damage.
+      ValueError: the file is damaged in any way.
     """
     try:
         with open(path, "rb") as file:
-            # Python 2 knew no text: keys and names are bytes.
+            # Python 2 wrote keys and names as bytes.
             entries = _Unpickler(file, encoding="bytes").load()
         return [_array(entries[key.encode()]) for key in keys]
-    # Damaged bytes are instructions gone wrong; they fail in any way there is.
+    # A pickle is a list of instructions, so damaged bytes can raise any error.
     except Exception as error:
         raise ValueError(
             f"{path} ({os.path.getsize(path):,} bytes; the original has more than "
@@ -153,7 +154,7 @@ def _unpickled(path: str, keys: list[str], whole: int) -> list[Any]:
 
 
 class _StandIn:
-    """Takes the place of an array, its type and its maker; keeps the array's state."""
+    """Stands for an array, its type and its constructor; keeps the array's state."""
 
     state: Any = None
 
@@ -167,21 +168,21 @@ class _StandIn:
 class _Unpickler(pickle.Unpickler):
     """Reads containers, numbers, strings and bytes, and arrays as `_StandIn`.
 
-    Whatever a pickle calls it must first name, and every name passes through here.
+    A pickle must name whatever it calls, and every name passes through here.
     """
 
     def find_class(self, module: str, name: str) -> Any:
         known = ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype")
         if f"{module}.{name}" not in known:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which no file of CIFAR-100 does and which "
-                "may be a program; it was not run"
+                f"it names {module}.{name}, which no file of CIFAR-100 does; that may "
+                "be a program, and was not run"
             )
         return _StandIn
 
 
 def _array(value: Any) -> Any:
-    """Gives a stand-in's bytes the array's shape; other values pass."""
+    """Makes an array of a stand-in; returns other values as they are."""
     if not isinstance(value, _StandIn):
         return value
     _, shape, _, by_columns, data = value.state

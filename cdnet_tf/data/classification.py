@@ -1,8 +1,8 @@
 """Reads which image belongs to which class: CIFAR-100 and ImageNet.
 
-CIFAR-100 is read into memory; of ImageNet, and of anything that lies like it in class
-folders, only the file names are. No TensorFlow is imported, so that a wrong folder is
-reported at once and not after a slow import.
+CIFAR-100 is read into memory. Of ImageNet, or of any images in class folders, only the
+file names are read. TensorFlow is not imported, so that a wrong folder is reported at
+once and not after a slow import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _IMAGE_ENDINGS = (".jpeg", ".jpg", ".png")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Samples:
-    """Images of one split and their classes, in step.
+    """Images of one split; entry i of both fields belongs to image i.
 
     Attributes:
       images: (n, height, width, 3) uint8 array, RGB, or n file names.
@@ -41,7 +41,7 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassificationDataset:
-    """A data set of images of C classes; `class_names[label]` names one."""
+    """A data set of images of C classes; `class_names[label]` is a class's name."""
 
     name: str
     root: str
@@ -51,9 +51,9 @@ class ClassificationDataset:
     test: Samples
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Counts images and the classes they show, split by split, for a run's record.
+        """Counts images and classes of each split, for the record of a run.
 
-        The same form as `datasets.ReidDataset.counts`.
+        The form is that of `datasets.ReidDataset.counts`.
         """
         return {
             name: {"images": len(split), "classes": len(np.unique(split.labels))}
@@ -63,12 +63,12 @@ class ClassificationDataset:
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """One way a data set lies on disk.
+    """One way in which a data set lies on disk.
 
     Attributes:
       folders: names under which it is usually unpacked.
-      needed: what a complete folder holds.
-      read: from the root to class names and, of train and test, images and labels.
+      needed: entries of a complete folder.
+      read: reads class names, and the images and labels of train and test, from a root.
     """
 
     folders: tuple[str, ...]
@@ -138,7 +138,7 @@ def _class_folders(folder: str) -> list[str]:
     if flat:
         raise ValueError(
             f"{folder}: {len(flat)} images lie flat, as in the original archive of val "
-            f"(the first is {flat[0]}), and so show no class. Move each into the "
+            f"(the first is {flat[0]}), so their class is unknown. Move each into the "
             f"folder of its class, {folder}/<wnid>/; flags/imagenet.cfg shows how."
         )
     if not folders:

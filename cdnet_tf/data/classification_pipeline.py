@@ -1,9 +1,9 @@
 """Assembles tf.data for classification: shuffled batches, augmented as published.
 
-As in `pipeline`, a batch is a function of (seed, step) alone, so a resumed run sees
-what an unbroken one sees. Images in memory are CIFAR-100's and are augmented a batch
-at a time; image files are ImageNet's, of every size, and are opened one by one. Their
-decoded crops differ in every epoch, so nothing is cached that the system does not.
+As in `pipeline`, a batch is a function of (seed, step) alone, so a resumed run sees the
+same batches as an unbroken run. Images in memory are CIFAR-100's and are augmented a
+batch at a time. Image files are ImageNet's; they have different sizes and are opened
+one by one. Their crops differ in every epoch, so decoded images are not cached.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cdnet_tf.data import (
     preprocess,
 )
 
-# Of an image's shorter side, in testing: 224 of 256.
+# Side of the test crop as a share of an image's shorter side: 224 of 256.
 _CENTRE = 0.875
 
 
@@ -37,19 +37,18 @@ def train_batches(
     height: int,
     width: int,
 ) -> pipeline.Batches:
-    """Batches of the training, (images, labels).
+    """Makes batches of a training, (images, labels).
 
-    Every epoch is shuffled anew and leaves out the images that fill no batch, others
-    each time. CIFAR-100: padded, cropped and mirrored, normalised by its own mean and
-    deviation, and a square cut out (see `augment_cifar`). ImageNet: a random window,
-    resized, mirrored and normalised by ImageNet's (see `normalisation`).
+    Every epoch is shuffled anew, and leaves out images that fill no batch. CIFAR-100's
+    images are augmented by `augment_cifar`. Of ImageNet's images a random window is
+    resized, mirrored, and normalised by ImageNet's mean and deviation.
 
-    Before the first epoch all image files, those for testing too, are tried once: that
-    costs less than an epoch, and a run of weeks shall not end at its last file.
+    Before the first epoch all image files, including the test images, are decoded once.
+    This takes less than an epoch, and a run of weeks will not end at its last file.
 
     Args:
       dataset: of images in memory or of image files.
-      batch_size: images, at most as many as there are to train on.
+      batch_size: number of images, at most as many as there are to train on.
       seed: of the run, non-negative.
       epochs: at which the run ends.
       first_epoch: at which it begins; not 0 when resumed.
@@ -86,13 +85,13 @@ def test_batches(
 ) -> Iterator[tuple[tf.Tensor, np.ndarray]]:
     """Yields all test images in order, (images, labels); the last batch may be smaller.
 
-    An image file shows its central square, 87.5 % of the shorter side. For a square
-    input that is the usual resize of the shorter side to height / 0.875 and the crop of
-    its middle; for another, the square is squeezed as the windows of the training are.
+    Of an image file the central square is used, whose side is 87.5 % of the image's
+    shorter side. For a square input this equals the usual resize of the shorter side to
+    height / 0.875 and central crop. Other inputs squeeze the square, as in training.
 
     Args:
-      dataset: as of `train_batches`.
-      batch_size: images, at most.
+      dataset: see `train_batches`.
+      batch_size: number of images, at most.
       height, width: of the network's input, pixels.
 
     Yields:
@@ -111,7 +110,7 @@ def test_batches(
             yield preprocess.normalise(batch, preprocess.CIFAR), labels[part]
         return
     square = functools.partial(_central_square, height=height, width=width)
-    # Files first: `zip` then asks them for more at the end, and they name the bad ones.
+    # Files come first, so that `zip` asks them for more at the end and they can raise.
     for batch, start in zip(image_files.decoded(images, square, batch_size), starts):
         yield preprocess.normalise(batch), labels[start : start + batch_size]
 
@@ -119,15 +118,16 @@ def test_batches(
 def normalisation(
     dataset: classification.ClassificationDataset,
 ) -> preprocess.Normalisation:
-    """What a network that is trained on a data set's batches expects."""
+    """Returns the normalisation that a network trained on a data set expects."""
     in_memory = isinstance(dataset.train.images, np.ndarray)
     return preprocess.CIFAR if in_memory else preprocess.IMAGENET
 
 
 def augment_cifar(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirrors, pads by 4 and crops, normalises and cuts out 16x16 at the size 32x32.
+    """Mirrors, pads and crops, normalises, and cuts out a square.
 
-    At other sizes the lengths grow with the shorter side.
+    At the size 32x32 the padding is 4 and the square 16x16; at other sizes both grow
+    with the shorter side.
 
     Args:
       images: (batch, height, width, 3) uint8, RGB.
@@ -144,7 +144,7 @@ def augment_cifar(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 class _Stream:
-    """An endless, addressable sequence of batches: every epoch's images, shuffled."""
+    """An endless, addressable sequence of batches, shuffled anew in every epoch."""
 
     def __init__(self, samples: classification.Samples, batch_size: int, seed: int):
         self.steps = len(samples) // batch_size
@@ -156,7 +156,7 @@ class _Stream:
         self.batch_size = batch_size
         self.seed = seed
         self.in_memory = isinstance(samples.images, np.ndarray)
-        # Bytes, for file names that are no text.
+        # File names are kept as bytes, because they need not be valid text.
         self.images = (
             samples.images
             if isinstance(samples.images, np.ndarray)
@@ -179,7 +179,7 @@ class _Stream:
 
 
 def _draw(step: tf.Tensor, stream: _Stream) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Images or file names, labels, and a seed for each, of one step."""
+    """Returns a step's images or file names, its labels, and a seed for each image."""
     kind = tf.uint8 if stream.in_memory else tf.string
     images, labels = tf.numpy_function(
         stream.at, [step], [kind, tf.int32], stateful=False
@@ -216,7 +216,7 @@ def _random_window(path, label, seed, height, width):
 
 
 def _imagenet_batch(images, labels, seeds):
-    # The first window has used up its own seed.
+    # Folding in 1 avoids the seed that the first window has used.
     seed = tf.random.experimental.stateless_fold_in(seeds[0], 1)
     images = augment.flip_and_crop(images, seed, pad=0)
     return preprocess.normalise(images), labels

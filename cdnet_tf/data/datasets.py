@@ -1,7 +1,7 @@
-"""Reads which image shows whom, and through which camera; decodes nothing.
+"""Reads which image shows whom, and through which camera, without decoding images.
 
-One parser serves every published data set; `layouts` knows in what they differ, and
-`own_data` reads people of one's own. No TensorFlow is imported, so that a wrong folder
+One parser serves every published data set; `layouts` describes how they differ, and
+`own_data` reads a user's own images. TensorFlow is not imported, so that a wrong folder
 is reported at once and not after a slow import.
 """
 
@@ -18,20 +18,20 @@ import numpy as np
 from cdnet_tf.data import layouts
 
 SPLITS = layouts.SPLITS
-JUNK = -1  # the identity of a crop that shows nobody well
+JUNK = -1  # the identity of crops that show nobody well
 NAMED_AT_MOST = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
-    """Images of one split; the three fields run in step.
+    """Images of one split; entry i of all three fields belongs to image i.
 
     Attributes:
       paths: n file names.
       identities: (n,) int32, as numbered by the data set, not 0..C-1.
-      cameras: (n,) int32, as numbered by the data set. Below 0 nobody knows the camera;
-        each file then has a number of its own, so that the protocol, which ignores
-        images of the query's camera, ignores nothing but the query's own file.
+      cameras: (n,) int32, as numbered by the data set. A number below 0 stands for an
+        unknown camera and differs for each file. The protocol ignores images of the
+        query's camera, which then is nothing but the query's own file.
     """
 
     paths: tuple[str, ...]
@@ -60,14 +60,14 @@ class Images:
 class ReidDataset:
     """A data set on disk.
 
-    Only MSMT17's train identities share numbers with its test identities, and there
-    the same number is another person.
+    In MSMT17, and only there, the same identity is one person in the train split and
+    another person in the test splits.
 
     Attributes:
-      families: identity -> number, from 0, of the family of look-alikes that it belongs
-        to; empty where nobody knows of any. `holdout` keeps families together.
-      absent: splits that the disk does not have; they are empty here.
-      people, camera_names: number -> name, where the data set has names instead of
+      families: identity -> number, from 0, of its family of look-alikes; empty if none
+        are known. `holdout` keeps families together.
+      absent: splits that are missing on disk; they are empty here.
+      people, camera_names: number -> name, if the data set has names instead of
         numbers.
     """
 
@@ -91,7 +91,7 @@ class ReidDataset:
 
     @property
     def camera_numbers(self) -> range | None:
-        """The numbers that a camera may have; None where any will do."""
+        """The numbers that a camera may have; None if any number is valid."""
         layout = self._layout
         return range(1, layout.cameras + 1) if layout else None
 
@@ -103,7 +103,7 @@ class ReidDataset:
 
     @property
     def published(self) -> Mapping[str, int]:
-        """Split -> images of the whole data set; empty where any number will do."""
+        """Split -> number of images as published; empty if any number is valid."""
         layout = self._layout
         return layout.published if layout else {}
 
@@ -119,14 +119,14 @@ _LIST_LINE = re.compile(r"(?P<path>\S+)\s+(?P<identity>\d+)")
 def read(name: str, data_dir: str, needed: Iterable[str] = SPLITS) -> ReidDataset:
     """Reads the file lists of a data set.
 
-    Junk (identity -1) is dropped; distractors (0000) stay in the gallery, where they
-    make retrieval harder, as the protocol wants. A train identity that only one camera
-    saw is worth a warning, not an error: the data set may be a subset.
+    Junk (identity -1) is dropped. Distractors (0000) stay in the gallery, where they
+    make retrieval harder, as the protocol demands. A train identity that only one
+    camera saw causes a warning and no error, because the data set may be a subset.
 
     Args:
-      name: one of `NAMES`, or `pedestrians` for generated ones.
+      name: one of `NAMES`, or `pedestrians` for generated people.
       data_dir: the folder that holds the unpacked data set, or the unpacked folder.
-      needed: splits that have to be there; of the others those that are there are read.
+      needed: splits that must exist; the others are read if they exist.
 
     Raises:
       ValueError: `name` is unknown, no file name fits the pattern, or a list file's
@@ -182,7 +182,7 @@ def named(items: Iterable, limit: int = NAMED_AT_MOST) -> str:
 
 
 def check_listed(list_file: str, paths: Sequence[str], remedy: str) -> None:
-    """Raises FileNotFoundError, with `remedy`, where images that a file lists lack."""
+    """Raises FileNotFoundError, with `remedy`, if images of a list are missing."""
     absent = [path for path in paths if not os.path.isfile(path)]
     if absent:
         raise FileNotFoundError(
@@ -194,7 +194,7 @@ def check_listed(list_file: str, paths: Sequence[str], remedy: str) -> None:
 def warn_of_single_cameras(
     train: Images, names: Mapping[int, str] | None = None
 ) -> None:
-    """Warns of train identities that one camera saw; `names` are theirs, if any."""
+    """Warns of train identities that one camera saw; `names` has names for numbers."""
     alone = single_camera_identities(train).tolist()
     if alone:
         warnings.warn(
@@ -259,7 +259,7 @@ def _read_list(
         for path, identity, camera in rows
     ]
     if not rows:
-        raise ValueError(f"{list_file}: names no image; unpack the data set again.")
+        raise ValueError(f"{list_file} names no image; unpack the data set again.")
     check_listed(list_file, [row[0] for row in rows], "Unpack the data set again.")
     return rows
 

@@ -1,6 +1,6 @@
-"""The data doctor: says in words what in a data set would make numbers wrong.
+"""The data doctor: says in words which faults of a data set would make scores wrong.
 
-What keeps a data set from being read at all, `datasets.read` says itself.
+Faults that keep a data set from being read at all are reported by `datasets.read`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ERROR, WARNING, REMARK = _SEVERITIES = "error", "warning", "remark"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something found.
+    """A fault that the doctor has found.
 
     Attributes:
-      severity: `ERROR`, numbers would be wrong; `WARNING`, they may not mean what one
+      severity: `ERROR`, scores would be wrong; `WARNING`, they may not mean what one
         thinks; `REMARK`, good to know.
-      problem: what is the matter, and what follows from it; whole sentences.
-      count: of images or identities it is the matter with, at least 1.
+      problem: the fault and its consequence, in whole sentences.
+      count: number of images or identities that have the fault, at least 1.
       names: the first `datasets.NAMED_AT_MOST` of them.
       remedy: what to do.
     """
@@ -60,14 +60,14 @@ class _Image:
 
 
 def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]:
-    """Looks for everything the doctor knows; reads and decodes every image once.
+    """Looks for all faults that the doctor knows; reads and decodes every image once.
 
     Args:
       data: a data set, as read.
-      images_per_id: K, of which a training batch takes as many of each identity.
+      images_per_id: K, the images of each identity in a training batch.
 
     Returns:
-      Findings, errors first; none in a sound data set.
+      Findings, errors first; a sound data set has none.
     """
     images = [
         _Image(split, *image)
@@ -89,7 +89,7 @@ def examine(data: datasets.ReidDataset, images_per_id: int = 4) -> list[Finding]
         *_some(
             WARNING,
             "Images carry an EXIF note that they are to be turned. No decoder of "
-            "training, TF Serving or TFLite turns them, so people lie on their side.",
+            "training, TF Serving or TFLite does so, and people lie on their side.",
             _those([image.path for image in readable], _turned),
             "Turn the pixels themselves, as `exiftran -ai FILE` does.",
             data.root,
@@ -115,7 +115,7 @@ def _each(images: datasets.Images) -> Iterable[tuple[str, int, int]]:
 def _some(
     severity: str, problem: str, items: Sequence, remedy: str, root: str | None = None
 ) -> list[Finding]:
-    """A finding if there are items; those below `root` are named from there."""
+    """Makes a finding if there are items, which are named by their path from `root`."""
     if not items:
         return []
     names = [str(item) for item in items[: datasets.NAMED_AT_MOST]]
@@ -152,8 +152,8 @@ def _splits(data: datasets.ReidDataset) -> list[Finding]:
         ),
         *_some(
             WARNING,
-            "Splits hold fewer images than were published, so their scores compare "
-            "with nobody's.",
+            "Splits hold fewer images than were published, so scores cannot be "
+            "compared with those of others.",
             fewer,
             "Unpack the data set again, unless it is meant to be a part.",
         ),
@@ -161,13 +161,13 @@ def _splits(data: datasets.ReidDataset) -> list[Finding]:
 
 
 def _those(paths: Sequence[str], are: Callable[[str], bool]) -> list[str]:
-    """The files of which something is true; several are looked at side by side."""
+    """Returns the files of which `are` is true; checks several at the same time."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return [path for path, true in zip(paths, pool.map(are, paths)) if true]
 
 
 def _unreadable(path: str) -> bool:
-    """Whether the decoder of training does not take a file, as in `check_images`."""
+    """Whether the decoder of the training fails on a file, as in `check_images`."""
     try:
         preprocess.decode(tf.io.read_file(path))
     except tf.errors.OpError:
@@ -176,7 +176,7 @@ def _unreadable(path: str) -> bool:
 
 
 def _turned(path: str) -> bool:
-    """Whether a file's EXIF orientation says that its pixels do not stand upright."""
+    """Whether a file's EXIF orientation says that its pixels are not upright."""
     try:
         with Image.open(path) as image:
             return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -185,7 +185,7 @@ def _turned(path: str) -> bool:
 
 
 def _queries(data: datasets.ReidDataset) -> list[Finding]:
-    """Queries that no score will count."""
+    """Finds queries that the protocol skips."""
     if {"query", "gallery"} & set(data.absent):
         return []
     cameras = collections.defaultdict(set)
@@ -236,8 +236,8 @@ def _cameras(data: datasets.ReidDataset, images: Sequence[_Image]) -> list[Findi
         return _some(
             WARNING,
             "Nobody knows the camera of these images, so the protocol ignores none of "
-            "theirs. Images taken a moment apart then count as matches, which are easy "
-            "to find: scores are higher than between cameras.",
+            "the same camera. Images taken a moment apart then count as matches and "
+            "are easy to find: scores are higher than between cameras.",
             [image.path for image in images if image.camera < 0],
             "Name the cameras if you know them.",
             data.root,
@@ -245,7 +245,7 @@ def _cameras(data: datasets.ReidDataset, images: Sequence[_Image]) -> list[Findi
     return _some(
         WARNING,
         f"Images have a camera number that {data.name} does not have. The protocol "
-        "goes by this number: with a wrong one a query finds its own camera's images.",
+        "relies on it: with a wrong number, a query finds images of its own camera.",
         [image.path for image in images if image.camera not in allowed],
         f"Check the file names; cameras are {allowed[0]} to {allowed[-1]}.",
         data.root,
@@ -258,7 +258,7 @@ def _people(data: datasets.ReidDataset, identities: np.ndarray) -> list[str]:
 
 def _train_identities(data: datasets.ReidDataset, images_per_id: int) -> list[Finding]:
     train = data.train
-    # In the gallery they are distractors, and a query's own are found by `_queries`.
+    # The gallery's are distractors, and `_queries` finds those of queries.
     alone = datasets.single_camera_identities(train) if len(train) else np.zeros(0)
     identities, counts = np.unique(train.identities, return_counts=True)
     return [
@@ -271,8 +271,8 @@ def _train_identities(data: datasets.ReidDataset, images_per_id: int) -> list[Fi
         ),
         *_some(
             REMARK,
-            f"Train identities have fewer than {images_per_id} images, which a batch "
-            "takes of each. Theirs repeat within a batch.",
+            f"Train identities have fewer than the {images_per_id} images that a batch "
+            "takes of each. Their images repeat within a batch.",
             _people(data, identities[counts < images_per_id]),
             "Nothing needs to be done.",
         ),
@@ -280,7 +280,7 @@ def _train_identities(data: datasets.ReidDataset, images_per_id: int) -> list[Fi
 
 
 def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
-    """Files of equal content, by the harm they do."""
+    """Finds files of equal content, and sorts them by the harm that they do."""
     leaks, contradictions, copies, repeats = [], [], [], []
     for group in _equal_files(images):
         name = " = ".join(os.path.relpath(image.path, root) for image in group)
@@ -295,29 +295,29 @@ def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
     return [
         *_some(
             ERROR,
-            "Pictures are in both train and test. The network has seen what it is "
-            "tested on, so its scores are too high.",
+            "Pictures are in both train and test. The network has seen images that it "
+            "is tested on, so its scores are too high.",
             leaks,
             "Remove them from one of the two.",
         ),
         *_some(
             ERROR,
-            "Pictures appear under different identities or cameras, of which at most "
-            "one is right.",
+            "Pictures appear under different identities or cameras, and at most one of "
+            "them is right.",
             contradictions,
             "Remove the wrong ones.",
         ),
         *_some(
             ERROR,
-            "Pictures are in both query and gallery as files of their own, under no "
+            "Pictures are in both query and gallery as separate files without a "
             "camera. A query finds its copy, so scores are too high.",
             copies,
             "Remove one of the two, or name the cameras.",
         ),
         *_some(
             REMARK,
-            "Pictures appear more than once under the same identity and camera. They "
-            "count as often.",
+            "Pictures appear more than once under the same identity and camera. Each "
+            "copy counts.",
             repeats,
             "Remove the copies if you did not put them there.",
         ),
@@ -325,7 +325,7 @@ def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
 
 
 def _finds_copy(group: Sequence[_Image]) -> bool:
-    """Whether a query is a gallery image's copy, and not the same file."""
+    """Whether a query is a copy of a gallery image, and not the same file."""
     query, gallery = (
         {image.path for image in group if image.split == split}
         for split in ("query", "gallery")
@@ -334,7 +334,7 @@ def _finds_copy(group: Sequence[_Image]) -> bool:
 
 
 def _equal_files(images: Sequence[_Image]) -> list[list[_Image]]:
-    """Groups of two and more; only files of equal size are read."""
+    """Groups files of equal content; only files of equal size are read."""
     by_size = collections.defaultdict(list)
     for image in images:
         by_size[os.path.getsize(image.path)].append(image)

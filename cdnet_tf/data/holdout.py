@@ -1,10 +1,10 @@
-"""People drawn to be tested on, from the training split or the test set; NumPy only.
+"""Draws people to test on, from the training split or the test set, with NumPy only.
 
-Whatever is tuned on the test images is no longer measured by them. People of the
-training split, whom the network then never sees, stand in for the test people, under
-the same protocol: another camera has to find them again. Look-alikes stay together:
-the network must not know the siblings of those it is tested on, and without them in the
-gallery nobody would be hard to tell apart.
+Test images no longer measure what was tuned on them. So people of the training split,
+whom the network then never sees, stand in for the test people under the same protocol:
+another camera has to find them again. Families of look-alikes stay together. The
+network must not have seen the siblings of the people that it is tested on, and the
+gallery must hold these siblings, who are the hardest to tell apart.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from cdnet_tf.data import datasets
 def hold_out(
     data: datasets.ReidDataset, identities: int, seed: int = 0
 ) -> datasets.ReidDataset:
-    """Trains on fewer people, and makes query and gallery of the others.
+    """Takes people out of the training split, and makes query and gallery of them.
 
     As in Market-1501, each camera that saw a person more than once gives one image to
-    the query. Where none did, one camera gives its only image, and so does a person
-    whose cameras nobody knows. The rest is gallery, so that each query has a match
-    under another camera. The test images are left out; there need not be any.
+    the query. If no camera did, or the cameras are unknown, one image of the person is
+    the query. All other images are gallery, so each query has a match under another
+    camera. Test images are left out; the data set need not have any.
 
     Args:
-      data: whose training split is divided. Of a family in `data.families` all go or
-        none, and none if one of them was seen by a single camera.
-      identities: how many to hold out, at least 2 (one alone is always found). Where
-        they are not whole families, more go, with a warning that says how many.
+      data: the data set; its training split is divided. A family of `data.families` is
+        held out whole, and only if each member was seen by at least two cameras.
+      identities: how many people to hold out, at least 2 (a single person is always
+        found). If whole families make more, a warning says how many.
       seed: of the draw, non-negative.
 
     Raises:
-      ValueError: too few were seen by two cameras, or fewer than 2 are left to train.
+      ValueError: too few people were seen by two cameras, or fewer than 2 are left to
+        train on.
     """
     train = data.train
     everyone = np.unique(train.identities)
@@ -59,14 +60,14 @@ def divide(
 ) -> tuple[datasets.ReidDataset, datasets.ReidDataset]:
     """Draws people to train on, to choose a network by, and to judge the choice by.
 
-    No person, and no family of look-alikes, is in two of the three. Select and test
-    people do not depend on how many are trained on. Query and gallery are made as by
-    `hold_out`.
+    No person, and no family of look-alikes, is in two of the three groups. Select and
+    test people do not depend on the number of train people. Query and gallery are made
+    as by `hold_out`.
 
     Args:
-      data: whose training split is divided.
-      train, select, test: people, each at least 2. Where people come in families, whole
-        families are drawn until there are so many.
+      data: the data set; its training split is divided.
+      train, select, test: number of people in each group, at least 2. People of
+        families are drawn in whole families until there are enough.
       seed: of the draws, non-negative.
 
     Returns:
@@ -99,13 +100,13 @@ def divide(
 def whole_people(
     data: datasets.ReidDataset, images: int, seed: int = 0
 ) -> tuple[datasets.Images, datasets.Images]:
-    """(query, gallery) of some people of the test set, for a quick judgement.
+    """Returns (query, gallery) of some people of the test set, for a quick judgement.
 
-    Distractors stay out, so scores are higher than on everything.
+    Distractors are left out, so scores are higher than on the whole test set.
 
     Args:
-      data: whose query and gallery are drawn from.
-      images: people are drawn until there are so many.
+      data: the data set; people are drawn from its query and gallery.
+      images: people are drawn until they have so many images.
       seed: of the draw, non-negative.
     """
     people = np.unique(data.query.identities)
@@ -121,7 +122,7 @@ def whole_people(
 
 
 def _all(drawn: Mapping[str, np.ndarray]) -> np.ndarray:
-    """All who were drawn, in one array."""
+    """Joins the people of all groups in one array."""
     return np.concatenate([np.zeros(0, int), *drawn.values()])
 
 
@@ -131,7 +132,7 @@ def _tested_on(
     trained: np.ndarray,
     rng: np.random.Generator,
 ) -> datasets.ReidDataset:
-    """`data` with query and gallery of `held`, and `trained` as its training split."""
+    """Returns `data` with query and gallery of `held`, and `trained` to train on."""
     train = data.train
     query = np.concatenate([_query(train, identity, rng) for identity in held])
     is_held = np.isin(train.identities, held)
@@ -146,12 +147,12 @@ def _tested_on(
 
 
 def _families(identities: np.ndarray, data: datasets.ReidDataset) -> np.ndarray:
-    """The family of each identity; whoever has none is one alone, below 0."""
+    """Returns the family of each identity; a negative number if it has none."""
     return np.array([data.families.get(i, -1 - i) for i in identities.tolist()], int)
 
 
 def _able(data: datasets.ReidDataset) -> np.ndarray:
-    """Identities of the training split whose whole family two cameras saw."""
+    """Returns the training identities whose whole family was seen by two cameras."""
     everyone = np.unique(data.train.identities)
     alone = datasets.single_camera_identities(data.train)
     spoilt = np.isin(_families(everyone, data), _families(alone, data))
@@ -164,7 +165,7 @@ def _drawn(
     data: datasets.ReidDataset,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draws so many of `able`, or as few more as whole families make; ascending."""
+    """Draws so many of `able`, or a few more to complete families; ascending."""
     if not data.families:
         return np.sort(rng.choice(able, identities, replace=False))
     own = _families(able, data)
@@ -175,7 +176,7 @@ def _drawn(
 
 
 def _check_families(identities: int, held: int, everyone: int) -> None:
-    """Warns of more people held out than were asked for; raises if it is too many."""
+    """Warns if more people are held out than asked for; raises if they are too many."""
     if held == identities:
         return
     if everyone - held < 2:
@@ -192,7 +193,7 @@ def _check_families(identities: int, held: int, everyone: int) -> None:
 
 
 def _query(images: datasets.Images, identity: int, rng: np.random.Generator):
-    """Indices of one person's queries."""
+    """Draws the indices of one person's queries."""
     own = rng.permutation(np.flatnonzero(images.identities == identity))
     _, first, counts = np.unique(
         images.cameras[own], return_index=True, return_counts=True

@@ -1,8 +1,7 @@
-"""Image files -> arrays, many at a time; every file that cannot be read is named.
+"""Decodes image files into arrays, and names every file that cannot be read.
 
-Files are checked by the decoding that uses them, so nothing is decoded twice. Reading
-goes on after the first bad file, without handing anything out, so that one round of
-repair is enough.
+Files are checked by the decoding that uses them, so nothing is decoded twice. After a
+bad file, the others are still checked, so that one round of repair is enough.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ _DECODED_AT_A_TIME = 64
 
 
 class ImageBatches:
-    """Images in the order of `paths`, not augmented, to be gone through repeatedly.
+    """Images in the order of `paths`, not augmented, which can be iterated repeatedly.
 
-    An iteration yields (up to batch_size, height, width, 3) uint8 arrays, RGB; the last
-    one may be smaller. With a cache, the first whole iteration keeps the images and the
-    next ones decode nothing.
+    An iteration yields (up to batch_size, height, width, 3) uint8 arrays, RGB. With a
+    cache, the first complete iteration keeps the images, and later ones decode nothing.
 
         gallery = ImageBatches(paths, 256, 128, cache_bytes=None)
         for embed in embedders:
@@ -33,7 +31,7 @@ class ImageBatches:
     Args:
       paths: image files.
       height, width: pixels.
-      batch_size: images, at most.
+      batch_size: number of images in a batch; the last batch may be smaller.
       cache_bytes: largest array to keep; images that need more are decoded in every
         iteration. None stands for a quarter of the memory that is available.
     """
@@ -81,19 +79,19 @@ def decoded(
     decode: Callable[[tf.Tensor], tf.Tensor],
     batch_size: int = _DECODED_AT_A_TIME,
 ) -> Iterator[np.ndarray]:
-    """Yields what `decode` makes of files, in the order of `paths`.
+    """Yields batches of the tensors that `decode` makes of files, in their order.
 
     Args:
       paths: image files.
-      decode: a file's bytes, a scalar string, -> a tensor of one shape for all files.
-      batch_size: files, at most.
+      decode: makes a tensor of a file's bytes, a scalar string; all of one shape.
+      batch_size: number of files in a batch, at most.
 
     Raises:
       ValueError: unreadable images, all named, when the first of them is reached.
     """
     done = 0
     for indices, results in _decoded(paths, decode, batch_size, in_order=True):
-        # A gap in the numbers is a bad file, which `_decoded` names at its end.
+        # A gap in the indices is a bad file, which `_decoded` names at its end.
         if np.array_equal(indices, np.arange(done, done + len(indices))):
             yield results
             done += len(indices)
@@ -104,8 +102,8 @@ def image_reader(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns a function from (n,) indices to (n, height, width, 3) uint8 images.
 
-    All images are decoded once and kept as one array if that fits in `cache_bytes`;
-    otherwise they are all tried once, and decoded again whenever they are read.
+    All images are decoded once and kept as one array if that fits in `cache_bytes`.
+    Otherwise all are checked once, and decoded again whenever they are read.
 
     Args:
       paths: image files.
@@ -140,11 +138,11 @@ def image_reader(
 
 
 def check_images(paths: Sequence[str]) -> None:
-    """Decodes every image once, for a program that will come to it much later.
+    """Decodes every image once, for a program that will use them much later.
 
     Raises:
-      ValueError: some are missing, truncated or no images; names them all (the first
-        twenty, and how many more), so that one round of repair is enough.
+      ValueError: files are missing, truncated or no images; the first twenty are named
+        and the others counted.
     """
     for _ in _decoded(paths, lambda jpeg: tf.shape(tf.io.decode_jpeg(jpeg))):
         pass
@@ -156,14 +154,14 @@ def in_one_cache(
     width: int,
     megabytes: int | None = None,
 ) -> list[ImageBatches]:
-    """Groups of images, kept in memory as far as it goes.
+    """Makes batches of several groups of images that share one cache.
 
-    The groups share that memory by their size, so all of them fit or none does.
+    Each group gets memory in proportion to its size, so all groups fit or none does.
 
     Args:
       groups: paths of the image files.
       height, width: pixels.
-      megabytes: for all of them; None stands for a quarter of what is available.
+      megabytes: size of the cache; None stands for a quarter of the available memory.
     """
     room = available_memory() // 4 if megabytes is None else megabytes * 2**20
     images = sum(map(len, groups))
@@ -197,11 +195,11 @@ def drawn(
 
 
 def available_memory() -> int:
-    """Returns the bytes of memory a new array may use, caches of the system included.
+    """Returns the bytes of memory that a new array may use.
 
-    Linux says so in /proc/meminfo; elsewhere all of the memory stands in for it, and
-    1 GiB where even that is unknown. A container's own limit is not looked up: inside
-    one, pass `cache_bytes`.
+    Linux tells it in /proc/meminfo, and counts its own caches as free. On other systems
+    this is the whole memory, or 1 GiB if that is unknown. The limit of a container is
+    not looked up; pass `cache_bytes` inside of one.
     """
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
@@ -230,8 +228,8 @@ def _decoded(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (indices, results) in batches; at the end raises if any file failed.
 
-    `ignore_errors` lets the good files through with their numbers, and the numbers
-    that never come are the bad files.
+    `ignore_errors` lets the good files pass with their indices. The indices that never
+    arrive are those of bad files.
     """
     files = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
     dataset = (

@@ -1,4 +1,4 @@
-"""How the published data sets lie on disk, and which folder holds one of them."""
+"""Describes how published data sets lie on disk, and finds the folder of one."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 SPLITS = ("train", "query", "gallery")
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")  # in lower or upper case
 _ENDING = r"\.(?:jpe?g|png)"
-_DEPTH = 2  # folders below data_dir that are looked into
+_DEPTH = 2  # levels of folders below data_dir that are searched
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One way a data set lies on disk.
+    """One way in which a data set lies on disk.
 
     Attributes:
       roots: names under which the data set is usually unpacked.
-      pattern: of a file's name, in lower or upper case; holds the groups `camera` and,
-        where the names say who it is, `identity`.
-      cameras: how many there are, numbered from 1.
-      numbers_people_once: whether train and test count on from each other.
+      pattern: of a file's name, in lower or upper case; it holds the groups `camera`
+        and, if the names tell who is shown, `identity`.
+      cameras: number of cameras, which are numbered from 1.
+      numbers_people_once: whether train and test never number two people alike.
       sources: split -> (folder, list file) pairs; without a list file every image in
         the folder counts.
-      published: split -> images of the whole data set without junk; empty where the
-        data set has no fixed size.
+      published: split -> images of the whole data set without junk; empty if the data
+        set has no fixed size.
     """
 
     roots: tuple[str, ...]
@@ -43,7 +43,7 @@ class Layout:
         return list(dict.fromkeys(names + [file for _, file in sources if file]))
 
     def absent(self, root: str, splits: Iterable[str] = SPLITS) -> list[str]:
-        """Lists what of `entries` is not below `root`."""
+        """Lists the `entries` that are missing below `root`."""
         return [
             entry
             for entry in self.entries(splits)
@@ -51,7 +51,7 @@ class Layout:
         ]
 
     def present(self, root: str) -> tuple[str, ...]:
-        """The splits that are below `root`."""
+        """Returns the splits that are complete below `root`."""
         return tuple(split for split in SPLITS if not self.absent(root, [split]))
 
 
@@ -104,7 +104,7 @@ LAYOUTS = {
         _lists("train", "test", "MSMT17_V1", "MSMT17", "msmt17"),
         _lists("mask_train_v2", "mask_test_v2", "MSMT17_V2", "MSMT17", "msmt17"),
     ),
-    # Generated ones, which lie as Market-1501 does and may have more cameras.
+    # Generated people lie on disk like Market-1501, and may have more cameras.
     "pedestrians": (_folders(9, (), ()),),
 }
 
@@ -112,20 +112,20 @@ LAYOUTS = {
 def locate(name: str, data_dir: str, needed: Iterable[str]) -> tuple[str, Layout]:
     """Finds the folder of a data set: `data_dir`, or one or two folders below it.
 
-    A folder deep below counts if it, or one that holds it, has the data set's usual
-    name: other data sets lie on disk in the same way.
+    A folder further below counts only if it, or a folder around it, has a usual name of
+    the data set, because other data sets lie on disk in the same way.
 
     Args:
       name: of `LAYOUTS`.
       data_dir: where to look.
-      needed: splits that have to be there.
+      needed: splits that must exist.
 
     Returns:
       The folder with the most splits, the nearest of several, and its layout.
 
     Raises:
-      FileNotFoundError: no folder has the splits needed, or any split at all.
-      ValueError: several folders deep below do.
+      FileNotFoundError: no folder has the splits needed, or no folder has any split.
+      ValueError: several folders further below have them.
     """
     needed = list(needed)
     check_data_dir(data_dir)
@@ -151,11 +151,11 @@ def locate(name: str, data_dir: str, needed: Iterable[str]) -> tuple[str, Layout
 
 
 def check_data_dir(data_dir: str) -> None:
-    """Checks that it is a folder.
+    """Checks that `data_dir` is a folder.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      NotADirectoryError: it is a file, such as an archive.
+      NotADirectoryError: `data_dir` is a file, such as an archive.
     """
     if not os.path.exists(data_dir):
         raise FileNotFoundError(
@@ -170,7 +170,7 @@ def check_data_dir(data_dir: str) -> None:
 
 
 def subfolders(folder: str) -> list[str]:
-    """Names of the folders in a folder, ascending, without hidden and macOS' own."""
+    """Lists the folders in a folder, ascending, without hidden ones and macOS' own."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_dir()]
@@ -182,14 +182,14 @@ def subfolders(folder: str) -> list[str]:
 def _complete(
     places: Sequence[tuple[str, Layout]], needed: Sequence[str]
 ) -> list[tuple[str, Layout]]:
-    """The places that hold what is needed, those with the most splits first."""
+    """Returns the places that hold the needed splits, those with most splits first."""
     counts = {i: layout.present(root) for i, (root, layout) in enumerate(places)}
     good = [i for i, there in counts.items() if there and set(needed) <= set(there)]
     return [places[i] for i in sorted(good, key=lambda i: -len(counts[i]))]
 
 
 def _below(folder: str, layout: Layout, depth: int = _DEPTH) -> Iterator[str]:
-    """The folders below one, without the folders of images."""
+    """Yields the folders below a folder, without the folders of images."""
     own = {entry.rstrip("/") for entry in layout.entries()}
     for name in subfolders(folder):
         if name not in own:
@@ -230,7 +230,7 @@ def _is_named(root: str, data_dir: str, layout: Layout) -> bool:
 def _elsewhere(
     name: str, data_dir: str, found: Sequence[str], needed: Sequence[str]
 ) -> str:
-    """Says which other folder may be the data set; nothing where there is none."""
+    """Says which other folder may be the data set; returns "" if there is none."""
     if found:
         return (
             f"{name}: data_dir={data_dir} holds no folder of that data set's name. If "
@@ -250,7 +250,7 @@ def _complaint(
     places: Sequence[tuple[str, Layout]],
     needed: Sequence[str],
 ) -> str:
-    """Says what the most complete place lacks, and what can be done."""
+    """Says what the most complete place lacks, and what the user can do."""
     wanted = needed or SPLITS
     root, layout = min(places, key=lambda each: len(each[1].absent(each[0], wanted)))
     usual, *others = [*layout.roots, ""]

@@ -1,4 +1,4 @@
-"""Reads people of one's own: a folder for each person, or lists in CSV files.
+"""Reads a user's own images: a folder for each person, or lists in CSV files.
 
     folders                             csv
     DIR/train/anna/1.jpg                DIR/train.csv:  path,identity,camera
@@ -6,10 +6,9 @@
     DIR/query/bert/entrance/3.jpg       DIR/query.csv
     DIR/gallery/bert/hall/4.jpg         DIR/gallery.csv
 
-Identities and cameras are any text. A folder within a person's is the camera, and
-without it, or with an empty field, nobody knows the camera: the protocol then ignores
-no image but the query's own file. docs/own_data.md says more. TensorFlow is not
-imported.
+Identities and cameras are any text. A folder inside a person's folder is the camera.
+Without it, or with an empty field, the camera is unknown, and the protocol ignores no
+image but the query's own file. docs/own_data.md says more. TensorFlow is not imported.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ NAMES = ("folders", "csv")
 _COLUMNS = ("path", "identity")  # and `camera`, which may be missing
 _OTHER_IMAGES = (".bmp", ".gif", ".heic", ".tif", ".tiff", ".webp")
 _JUNK = str(datasets.JUNK)
-_Row = tuple[str, str, str]  # path, identity, camera or nothing
+_Row = tuple[str, str, str]  # path, identity, camera or ""
 
 
 def read(
     name: str, data_dir: str, needed: Iterable[str] = datasets.SPLITS
 ) -> datasets.ReidDataset:
-    """Reads the file lists of people of one's own.
+    """Reads the file lists of a user's own images.
 
-    An identity is the same person in all splits. Identities that are all whole numbers
-    keep them, others are numbered from 1 in the order of their names, and so are
-    cameras. Identity -1 is junk and dropped, as in Market-1501.
+    An identity is the same person in all splits. If all identities are whole numbers,
+    they are kept; otherwise identities are numbered from 1 in the order of their names.
+    The same holds for cameras. Identity -1 is junk and dropped, as in Market-1501.
 
     Args:
       name: `folders` or `csv`.
       data_dir: the folder with `train`, `query` and `gallery`, or with `train.csv`,
         `query.csv` and `gallery.csv`.
-      needed: splits that have to be there; of the others those that are there are read.
+      needed: splits that must exist; the others are read if they exist.
 
     Raises:
-      ValueError: `name` is unknown, or a folder or a line does not say who it is.
+      ValueError: `name` is unknown, or a folder or a line names no identity.
       OSError: splits or listed images are missing, or cannot be read.
     """
     if name not in NAMES:
@@ -94,7 +93,7 @@ def _dataset(
 
 
 def _numbers(texts: set[str]) -> dict[str, int]:
-    """Numbers texts: by themselves if all are numbers, else from 1 in their order."""
+    """Numbers texts: by their own numbers if all are numbers, else from 1 in order."""
     if all(text.isascii() and text.isdecimal() and len(text) < 10 for text in texts):
         if len({int(text) for text in texts}) == len(texts):  # no 7 beside 007
             return {text: int(text) for text in texts}
@@ -102,7 +101,7 @@ def _numbers(texts: set[str]) -> dict[str, int]:
 
 
 def _names(numbers: Mapping[str, int]) -> dict[int, str]:
-    """Number -> text; nothing where the texts are those numbers."""
+    """Returns number -> text; empty if the texts are the numbers themselves."""
     names = {number: text for text, number in numbers.items()}
     return {} if all(t.isdecimal() and int(t) == n for n, t in names.items()) else names
 
@@ -137,8 +136,8 @@ def _check_splits(
         )
     elif name == "csv":
         remedy = (
-            "Write them: a first line `path,identity,camera`, then a line an image, "
-            "whose path counts from the file's folder."
+            "Write them: a first line `path,identity,camera`, then a line for each "
+            "image, with its path from the file's folder."
         )
     else:
         remedy = (
@@ -157,7 +156,7 @@ def _in_folders(split: str) -> list[_Row]:
             "one folder up."
         )
     images, skipped = _files(split)
-    skipped += images  # of whom?
+    skipped += images  # These show an unknown person.
     rows: list[_Row] = []
     for person in people:
         folder = os.path.join(split, person)
@@ -181,7 +180,7 @@ def _in_folders(split: str) -> list[_Row]:
 
 
 def _of_person(folder: str, person: str) -> tuple[list[_Row], list[str]]:
-    """The images in a person's folder and its cameras', and what is left out."""
+    """Lists the images of a person's folder and its cameras, and skipped files."""
     rows: list[_Row] = []
     images, skipped = _files(folder)
     rows += [(image, person, "") for image in images]
@@ -195,7 +194,7 @@ def _of_person(folder: str, person: str) -> tuple[list[_Row], list[str]]:
 
 
 def _files(folder: str) -> tuple[list[str], list[str]]:
-    """The images directly in a folder, and images that no program here decodes."""
+    """Lists the images directly in a folder, and those of other, unreadable formats."""
     files = sorted(file for file in os.listdir(folder) if not file.startswith("."))
     images, others = (
         [os.path.join(folder, file) for file in files if file.lower().endswith(endings)]
@@ -205,7 +204,7 @@ def _files(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _listed(file: str) -> list[_Row]:
-    """Reads a CSV file; its paths are counted from its folder."""
+    """Reads a CSV file, whose paths are relative to its folder."""
     folder = os.path.dirname(file)
     rows = [
         (os.path.normpath(os.path.join(folder, path)), identity, camera)
@@ -227,8 +226,8 @@ def _listed(file: str) -> list[_Row]:
 
 
 def _lines(file: str) -> Iterator[_Row]:
-    """Yields path, identity and camera of each line but the first, which names them."""
-    # Excel begins UTF-8 with a mark of its own, and separates by what the system says.
+    """Yields path, identity and camera of each line after the header."""
+    # Excel puts a mark before UTF-8, and separates fields by the system's separator.
     with open(file, encoding="utf-8-sig", newline="") as text:
         try:
             lines = list(text)

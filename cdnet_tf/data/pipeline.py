@@ -1,8 +1,8 @@
-"""Assembles tf.data: from file lists to the batches of a step.
+"""Assembles tf.data pipelines: from file lists to the batches of a step.
 
-A batch is a function of (seed, step) alone, so a run resumed at `first_epoch` sees
-what an unbroken run sees. NumPy draws the indices and picks images out of one cached
-array inside `tf.numpy_function`: the array is never copied into the graph, whose size
+A batch is a function of (seed, step) alone, so a run resumed at `first_epoch` sees the
+same batches as an unbroken run. NumPy draws the indices and takes images from a cached
+array inside `tf.numpy_function`. The array is never copied into the graph, whose size
 TensorFlow limits to 2 GiB and which a distribution strategy rewrites.
 """
 
@@ -17,14 +17,14 @@ import tensorflow as tf
 
 from cdnet_tf.data import augment, datasets, image_files, preprocess, sampling
 
-# AutoGraph would translate the sources of all that a batch is made by, for a second; no
-# Python there depends on a tensor's value.
+# AutoGraph would spend a second on translating functions that do not need it, because
+# no Python in them depends on a tensor's value.
 _as_written = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batches:
-    """A dataset of the steps still to run, and what `fit` must know about it.
+    """The batches of the steps still to run, and what `fit` must know about them.
 
     Attributes:
       dataset: `steps_per_epoch * (epochs - first_epoch)` elements of static shape.
@@ -53,19 +53,18 @@ def search_batches(
     erasing: float = 0.5,
     share: tuple[int, int] = (0, 1),
 ) -> Batches:
-    """Batches of the search: ((w images, w labels), (alpha images, alpha labels)).
+    """Makes batches of a search: ((w images, w labels), (alpha images, alpha labels)).
 
-    D_train counts the epochs. D_val, which is smaller, goes through epochs of its own,
-    counted from step 0 of the run. Both are augmented alike, as in DARTS, erasing
-    included: the paper uses Random Erasing in all experiments (section 4.2), and alpha
-    then chooses among branches on images like those of the retraining. A batch holds
-    whole identities, contiguous: replicas that share it evenly need
-    `identities_per_batch` divisible by their number.
+    An epoch is a pass over D_train. D_val is smaller and is shuffled anew whenever it
+    has been used up. Both are augmented alike, as in DARTS, including Random Erasing:
+    the paper uses it in all experiments (section 4.2), and alpha thus sees images like
+    those of the retraining. The images of an identity are neighbours in a batch, so
+    replicas get whole identities if their number divides `identities_per_batch`.
 
     Args:
       images: the train split; `sampling.search_split` divides it.
-      unseen: images of other people, which are D_val instead; the train split is then
-        D_train, whole. Their labels are C and more.
+      unseen: images of other people, which are used as D_val; D_train is then the whole
+        train split. The labels of these people are C and more.
       identities_per_batch: P.
       images_per_id: K, also the number of images an identity gives to D_val.
       seed: of the run, non-negative.
@@ -75,8 +74,8 @@ def search_batches(
       pad: see `augment.augment_batch`.
       cache_bytes: see `image_files.image_reader`.
       erasing: probability of Random Erasing, 0..1.
-      share: (i, n) for the i-th of n workers: P / n whole identities of each batch,
-        the same images that one worker would see there.
+      share: (i, n) for the i-th of n workers. It gets P / n whole identities of the
+        batch that a single worker would get.
 
     Returns:
       Batches of images (P * K / n, height, width, 3) float32 and labels (P * K / n,)
@@ -124,10 +123,10 @@ def train_batches(
     share: tuple[int, int] = (0, 1),
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> Batches:
-    """Batches of the retraining, (images, labels).
+    """Makes batches of a retraining, (images, labels).
 
-    Args as of `search_batches`, and:
-      normalisation: what the network expects.
+    Args:
+      normalisation: what the network expects. The others are those of `search_batches`.
     """
     labels, raw = datasets.to_labels(images.identities)
     everything = np.arange(len(labels))
@@ -149,7 +148,7 @@ def train_batches(
 
 
 def share_of(batches: Batches, share: tuple[int, int]) -> Batches:
-    """The i-th of n parts of each batch, for batches that can only be read whole.
+    """Takes the i-th of n parts of each batch, for batches that are only read whole.
 
     Raises:
       ValueError: a batch does not divide.
@@ -226,7 +225,7 @@ def _batch(
 
 
 def _own_identities(identities_per_batch: int, share: tuple[int, int]) -> range:
-    """Which of a batch's identities a share holds."""
+    """Returns the numbers of the identities of a batch that belong to a share."""
     worker, workers = share
     size = identities_per_batch // workers
     if size * workers != identities_per_batch:

@@ -1,4 +1,4 @@
-"""From a file's bytes to the network's input: one way, in training and in serving."""
+"""Turns a file's bytes into the network's input, alike in training and in serving."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclasses.dataclass(frozen=True)
 class Normalisation:
-    """What a network wants taken off each colour, and then divided by.
+    """The mean that a network expects subtracted, and the deviation to divide by.
 
     Attributes:
       mean, std: of red, green and blue, on the scale 0..1.
@@ -23,14 +23,14 @@ class Normalisation:
 
     @property
     def scale_and_shift(self) -> tuple[list[float], list[float]]:
-        """By channel: a pixel 0..255 times the scale, plus the shift, is normalised."""
+        """Scale and shift of each channel; they normalise pixels of 0..255."""
         scale = [1.0 / (255.0 * std) for std in self.std]
         return scale, [-mean / std for mean, std in zip(self.mean, self.std)]
 
 
-# Of people and of ImageNet's classes.
+# For images of people, and for ImageNet.
 IMAGENET = Normalisation(IMAGENET_MEAN, IMAGENET_STD)
-# Of CIFAR-100, of 255 those of GDAS, which section 4.4 of the paper refers to ([4]).
+# For CIFAR-100, with the values of GDAS, which section 4.4 of the paper cites ([4]).
 CIFAR = Normalisation(
     tuple(mean / 255 for mean in (129.3, 124.1, 112.4)),
     tuple(std / 255 for std in (68.2, 65.4, 70.4)),
@@ -39,16 +39,16 @@ CIFAR = Normalisation(
 
 def decode(jpeg: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG (or PNG), scalar string -> (h, w, 3) uint8, RGB."""
-    # The faster transform, TensorFlow's default, departs from other decoders.
+    # TensorFlow's default transform is faster but differs from other decoders.
     return tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def resize(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """Resizes one image or a batch of them.
 
-    Bilinear with antialiasing, then rounded back to uint8: images larger than the
-    network's input lose no detail to aliasing, and a cached image takes a quarter of
-    the memory.
+    Resizing is bilinear; antialiasing keeps images clean that are larger than the
+    network's input. Values are rounded back to uint8, which takes a quarter of the
+    memory of floats in a cache.
 
     Args:
       images: (h, w, 3) or (batch, h, w, 3), uint8 or float, 0..255.
@@ -62,7 +62,7 @@ def resize(images: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def decode_and_resize(jpeg: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """A file's bytes, a scalar string, -> (height, width, 3) uint8, RGB."""
+    """Turns a file's bytes, a scalar string, into (height, width, 3) uint8, RGB."""
     return resize(decode(jpeg), height, width)
 
 
@@ -71,7 +71,7 @@ def normalise(images: tf.Tensor, normalisation: Normalisation = IMAGENET) -> tf.
 
     Args:
       images: (..., 3) uint8, or float on the same 0..255 scale.
-      normalisation: the network's, see `network_file`.
+      normalisation: what the network expects, see `network_file`.
 
     Returns:
       float32 (..., 3), about -2.2..2.7.

@@ -1,7 +1,7 @@
-"""P x K index batches and the search's split, from a seed; NumPy only.
+"""Draws P x K batches of indices and the split of a search, with NumPy only.
 
-Everything here is a function of its arguments: an epoch's batches can be drawn
-without drawing those before it, so a run killed in epoch 173 resumes at epoch 173.
+Everything here is a function of its arguments. The batches of an epoch can be drawn
+without those of earlier epochs, so a run killed in epoch 173 resumes at epoch 173.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ def search_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits the training images into D_train (for w) and D_val (for alpha).
 
-    Every identity gives K images to D_val and the rest to D_train, so the two never
-    share an image of an identity with more than K. An identity with K or fewer has
-    nothing to spare: all its images stand in both, repeated in D_val up to K, because
-    both losses classify over all identities.
+    An identity with more than K images gives K to D_val and the others to D_train. An
+    identity with K or fewer has none to spare, so D_train and D_val both get all its
+    images, repeated in D_val up to K. No identity may be missing from one of the two,
+    because both losses classify over all identities.
 
     Args:
       identities: (n,) identity of each image, any numbering.
@@ -39,11 +39,11 @@ def search_split(
 def steps_per_epoch(
     labels: np.ndarray, identities_per_batch: int, images_per_id: int
 ) -> int:
-    """Counts the batches of `pk_epoch`; the same in every epoch, as Keras wants.
+    """Counts the batches of `pk_epoch`, which are as many in every epoch.
 
-    A batch holds an identity once, so of an identity with more groups of K than there
-    are steps only `steps` groups count. Fewer groups may mean fewer steps, hence the
-    loop: it ends at the largest count that holds.
+    A batch holds an identity at most once, so an identity contributes at most `steps`
+    groups of K. Fewer groups may in turn mean fewer steps; the loop ends at the largest
+    consistent number.
 
     Raises:
       ValueError: a batch cannot be filled with different identities.
@@ -69,12 +69,12 @@ def pk_epoch(
 ) -> np.ndarray:
     """Draws the batches of one epoch: P identities with K images each.
 
-    Each identity's shuffled images are cut into groups of K; the last group is filled
-    up from the identity's own images, so that every image is seen. The groups, laid
-    out identity by identity, are dealt to the batches like cards: an identity's
-    groups are neighbours, no more than there are batches, and so never meet in one.
-    Up to P - 1 groups that fill no batch are left out, others in each epoch, and so
-    are the groups of a very frequent identity beyond one a batch.
+    Each identity's shuffled images are cut into groups of K. The last group is filled
+    with images of the same identity, so that every image is seen. The groups are laid
+    out identity by identity and dealt to the batches like cards, so that no two groups
+    of an identity come into one batch. An identity with more groups than batches loses
+    the surplus. Up to P - 1 further groups, which fill no batch, are left out; they
+    differ from epoch to epoch.
 
     Args:
       labels: (n,) identity of each image, any numbering.
@@ -82,7 +82,7 @@ def pk_epoch(
       images_per_id: K, 2 or more.
       seed: of the run, non-negative.
       epoch: from 0.
-      stream: keeps apart the draws of a run that batches several sets of images.
+      stream: a number for each set of images of a run, so that their draws differ.
 
     Returns:
       (steps, P * K) indices into `labels`; K neighbours share their identity.
@@ -108,7 +108,7 @@ def pk_epoch(
 
 
 def _groups(images: np.ndarray, size: int) -> np.ndarray:
-    """Cuts images into rows of `size`, starting over where they run out."""
+    """Cuts images into rows of `size`, and repeats the first ones to fill the last."""
     return np.resize(images, (-(-len(images) // size), size))
 
 
