@@ -1,4 +1,4 @@
-"""Embeddings without learning, for a network to stand beside: `BASELINES`."""
+"""Embeddings without learning, to compare networks with: `BASELINES`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from PIL import Image
 
 
 def chance(path: str) -> np.ndarray:
-    """Numbers drawn from the file's name, (8,)."""
+    """Draws an embedding from the file's name, (8,)."""
     seed = np.frombuffer(os.path.basename(path).encode(), np.uint8)
     return np.random.default_rng(seed).standard_normal(8).astype(np.float32)
 
 
 def raw_pixels(path: str) -> np.ndarray:
-    """The middle of the image at a quarter of its size, as one vector."""
+    """Returns the middle of the image at a quarter of its size, as one vector."""
     middle = _middle(path)
     rows, columns = (size // 4 * 4 for size in middle.shape[:2])
     small = middle[:rows, :columns].reshape(rows // 4, 4, columns // 4, 4, 3)
@@ -23,7 +23,7 @@ def raw_pixels(path: str) -> np.ndarray:
 
 
 def colour_histograms(path: str) -> np.ndarray:
-    """Colour histograms of six stripes of the middle of the image, (6 * 512,)."""
+    """Returns colour histograms of six stripes of the image's middle, (6 * 512,)."""
     pixels = _middle(path)
     bins = np.clip((pixels + 2) * 2, 0, 7).astype(int)  # 8 bins of half a deviation
     vectors = []
@@ -34,7 +34,7 @@ def colour_histograms(path: str) -> np.ndarray:
 
 
 def _middle(path: str) -> np.ndarray:
-    """Where the person is, without most of the background and the camera's cast."""
+    """Cuts out the person, without most of the background and the camera's cast."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"), np.float32)
     height, width, _ = pixels.shape

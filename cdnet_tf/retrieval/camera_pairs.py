@@ -1,4 +1,4 @@
-"""Scores of single pairs of cameras, which point at the camera that does badly."""
+"""Scores of single pairs of cameras, which show the camera that does badly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Scores:
     Attributes:
       query_camera, gallery_camera: as numbered by the data set.
       rank1, mean_ap: as in `ranking.Scores`.
-      queries: how many have a match under this gallery camera; the others do not count.
+      queries: number of queries with a match under this gallery camera; only these
+        count.
     """
 
     query_camera: int
@@ -39,10 +40,9 @@ def evaluate(
 ) -> tuple[Scores, ...]:
     """Scores each camera's queries against each other camera's gallery images alone.
 
-    A pair that does badly points at a camera, where the mean over all cannot. Needs a
-    copy of one camera's gallery embeddings at a time. Arguments and errors are those
-    of `ranking.evaluate`; a pair without a query that has a match is left out, and so
-    are unknown cameras (below 0).
+    Unlike the mean over all, this shows which camera does badly. It copies one camera's
+    gallery embeddings at a time. Arguments and errors are those of `ranking.evaluate`.
+    Pairs in which no query has a match, and unknown cameras (below 0), are left out.
 
     Returns:
       Pairs in ascending order of query camera, then gallery camera.
@@ -69,7 +69,7 @@ def _known(cameras: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """Some of a split's images: their places in it and their labels."""
+    """Some images of a split: their indices in it and their labels."""
 
     indices: np.ndarray
     identities: np.ndarray

@@ -1,7 +1,7 @@
-"""Squared distances between embeddings, a few rows at a time; NumPy only.
+"""Computes squared distances between embeddings, a few rows at a time; NumPy only.
 
-A block of rows comes from one matrix product, so its memory has a bound and no pair's
-distance is ever computed twice, with two roundings.
+A block of rows comes from one matrix product. So memory is bounded, and no distance is
+computed twice with different rounding.
 """
 
 from __future__ import annotations
@@ -41,12 +41,11 @@ class Embeddings:
         Args:
           rows: (n, d) numbers; float32 and float64 are used as they are.
           name: of the split.
-          labels: of the rows, whose number they must have; where they hold `paths`,
-            errors name the files.
+          labels: of the rows, one for each. If they hold `paths`, errors name files.
 
         Raises:
-          ValueError: no rows for the labels or another number of them, not a matrix,
-            or rows that are not finite.
+          ValueError: the rows are no matrix, are not finite, or are not as many as the
+            labels.
         """
         if labels is not None:
             protocol.check(len(rows), labels, name)
@@ -56,24 +55,24 @@ class Embeddings:
                 f"{name} embeddings have shape {rows.shape}; pass (images, dimensions)."
             )
         rows = np.asarray(rows, np.result_type(rows, np.float32))
-        # (n,); a NaN, an infinity or an overflow anywhere in a row shows here, and
-        # no mask of the embeddings' size is needed to find it.
+        # (n,); a NaN, an infinity or an overflow anywhere in a row shows here, without
+        # a mask of the embeddings' size.
         squares = np.einsum("nd,nd->n", rows, rows)
         odd = np.flatnonzero(~np.isfinite(squares))
         if len(odd):
             raise ValueError(
                 f"{len(odd)} of {len(rows)} {name} embeddings hold NaN, infinity or "
                 f"values too large to square: {protocol.named(odd, labels)}. Look at "
-                "these images, or for weights that diverged."
+                "these images, or check whether the weights diverged."
             )
         return cls(rows, squares, name)
 
     def take(self, indices: np.ndarray) -> Embeddings:
-        """A copy of some of the rows."""
+        """Returns a copy of some rows."""
         return Embeddings(self.rows[indices], self.squares[indices], self.name)
 
     def normalised(self) -> Embeddings:
-        """A copy with rows of length 1; see `blocks` for rows of zeros."""
+        """Returns a copy with rows of length 1; see `blocks` for rows of zeros."""
         scale = 1 / np.sqrt(np.maximum(self.squares, TINY))
         rows = self.rows * scale[:, np.newaxis]
         return Embeddings(rows, np.ones_like(self.squares), self.name)
@@ -84,20 +83,20 @@ def blocks(
 ) -> Iterator[np.ndarray]:
     """Yields the squared distances of the next few queries to the whole gallery.
 
-    All blocks share one buffer, so a block is to be used up before the next is taken.
-    Rounding may leave a distance a little below 0.
+    All blocks share one buffer, so a block must be used before the next one is taken.
+    Rounding may make a distance slightly negative.
 
     Args:
       query, gallery: (q, d) and (g, d).
       normalize: compare directions only, as after L2 normalisation. A row of zeros has
         no direction and gets distance 2 to everything.
-      block_bytes: of distances held at once; at least one query's are.
+      block_bytes: memory for distances held at once; those of one query always are.
 
     Yields:
       (up to step, g), of the embeddings' type.
 
     Raises:
-      ValueError: unequal dimensions.
+      ValueError: the dimensions differ.
     """
     check_dimensions(query, gallery)
     dtype = np.result_type(query.rows, gallery.rows)
@@ -129,7 +128,7 @@ def rows(
 
 
 def check_dimensions(query: Embeddings, gallery: Embeddings) -> None:
-    """Raises ValueError unless both have the same."""
+    """Raises ValueError unless both have the same dimensions."""
     if query.rows.shape[1] != gallery.rows.shape[1]:
         raise ValueError(
             f"query embeddings have {query.rows.shape[1]} dimensions and gallery "

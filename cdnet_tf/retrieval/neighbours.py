@@ -1,9 +1,8 @@
-"""The nearest images of every image, and how far the farthest is; NumPy only.
+"""Finds the nearest images of every image, and the distance of the farthest.
 
 Each pair's distance is computed once, for both of its images: a block of rows holds the
-columns from its first image on. Nothing is held but each image's nearest so far, and
-nothing is sorted but the few distances that do not exceed a bound which k images are
-known to keep.
+columns from its first image on. Only the nearest images so far are kept for each image,
+and only distances up to a bound that at least k images meet are sorted. NumPy only.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ def of_all(
     Args:
       images: (n, d).
       k: 1..n.
-      block_bytes: of distances held at once.
+      block_bytes: memory for distances that are held at once.
 
     Returns:
-      Indices (n, k) int32, nearest first, earlier images winning ties; and the greatest
-      squared distance of each image to any (n,).
+      Indices (n, k) int32, nearest first, where the earlier image wins ties; and the
+      greatest squared distance from each image to any other (n,).
     """
     nearest = _Nearest(len(images.rows), k, images.rows.dtype)
     farthest = np.zeros(len(images.rows), images.rows.dtype)
@@ -42,7 +41,7 @@ def of_all(
             (slice(stop, None), later.max(axis=0)),
         ):
             farthest[part] = np.maximum(farthest[part], most)
-        # However rounding has it, and though another image may be a copy.
+        # An image is its own nearest in spite of rounding, and even before a copy.
         np.fill_diagonal(block, -np.inf)
         nearest.offer_rows(block, start)
         nearest.offer_columns(later, start)
@@ -50,7 +49,7 @@ def of_all(
 
 
 def _triangle(images: Embeddings, block_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (first, squared distances of some images from it on to all from it on)."""
+    """Yields (first, block), with distances of `first`, ... to all from `first` on."""
     rows, squares = images.rows, images.squares
     numbers = max(len(rows), block_bytes // rows.itemsize)
     buffer = np.empty(min(numbers, len(rows) ** 2), rows.dtype)
@@ -69,7 +68,7 @@ def _triangle(images: Embeddings, block_bytes: int) -> Iterator[tuple[int, np.nd
 class _Nearest:
     """The nearest k of each of n images, among those that were offered so far.
 
-    Images are to be offered in ascending order, which settles ties.
+    Images must be offered in ascending order, which decides ties.
     """
 
     def __init__(self, n: int, k: int, dtype: np.dtype):
@@ -78,7 +77,7 @@ class _Nearest:
         self._k = k
 
     def offer_rows(self, block: np.ndarray, first: int) -> None:
-        """Offers to images `first`, ... those from `first` on; (rows, n - first)."""
+        """Offers images from `first` on to images `first`, ...; (rows, n - first)."""
         bounds = self._values[first : first + len(block), -1]
         if block.shape[1] >= self._k:
             bounds = np.minimum(bounds, _bounds(block, self._k, axis=1))
@@ -86,11 +85,11 @@ class _Nearest:
         self._merge(first + rows, first + columns, block[rows, columns])
 
     def offer_columns(self, block: np.ndarray, first: int) -> None:
-        """Offers images `first`, ... to the last ones; (rows, last ones)."""
+        """Offers images `first`, ... to the last m images; (rows, m)."""
         start = len(self._values) - block.shape[1]
         bounds = self._values[start:, -1]
         near = block <= bounds
-        # At first, and as long as images come ever nearer, the bound is of no help.
+        # The bound does not help at first, nor while every new image is nearer.
         many = np.count_nonzero(near) > 2 * self._k * block.shape[1]
         if many and len(block) >= self._k:
             near = block <= np.minimum(bounds, _bounds(block, self._k, axis=0))
@@ -100,11 +99,11 @@ class _Nearest:
     def _merge(
         self, images: np.ndarray, indices: np.ndarray, values: np.ndarray
     ) -> None:
-        """Takes in candidates: to the image, by index, at the distance."""
-        # Stable: an image's candidates of equal distance stay in ascending order.
+        """Merges candidates: the images they are near to, their indices and values."""
+        # A stable sort keeps candidates at equal distance in ascending order.
         order = np.lexsort((values, images))
         images, indices, values = images[order], indices[order], values[order]
-        # (changed,) images, where their candidates begin, and (candidates,) which it is
+        # (changed,) images, where their candidates begin; (candidates,) image numbers
         changed, begin, number = np.unique(
             images, return_index=True, return_inverse=True
         )
@@ -123,16 +122,16 @@ class _Nearest:
 
 
 def _split(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `np.nonzero`, several times as fast where few are set."""
+    """Does `np.nonzero`, but several times as fast if few entries are set."""
     return np.divmod(np.flatnonzero(mask), max(1, mask.shape[1]))
 
 
 def _bounds(block: np.ndarray, k: int, axis: int) -> np.ndarray:
-    """For each line along the axis a value that at least k entries do not exceed.
+    """Finds for each line along the axis a value that at least k entries do not exceed.
 
-    It is the k-th smallest of the minima of groups. A group takes every m-th entry, so
-    that neighbouring images, which are often alike, fall into different groups; the
-    last entries may be in none.
+    This is the k-th smallest of the minima of groups. A group takes every m-th entry,
+    so that neighbouring images, which are often alike, fall into different groups. The
+    last entries may be in no group.
     """
     length = block.shape[axis]
     size = max(1, length // (k * _GROUPS_PER_NEIGHBOUR))

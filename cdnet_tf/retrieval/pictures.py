@@ -1,6 +1,6 @@
 """Pictures of a retrieval: ranked lists, CMC curves and activation maps (Fig. 6).
 
-Drawn without `pyplot`, which keeps state of its own and may look for a display.
+They are drawn without `pyplot`, which keeps state and may look for a display.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LINE = 14  # a line of text
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ranked:
-    """A query and the head of its ranking; the three sequences run in step.
+    """A query and the head of its ranking.
 
     Attributes:
       query: image file.
       gallery: k image files, nearest first.
-      distances: of each to the query.
-      right: whether each shows the query's identity.
+      distances: of each of the k images to the query.
+      right: whether each of the k images shows the query's identity.
     """
 
     query: str
@@ -48,8 +48,8 @@ def ranked_lists(
 ) -> None:
     """Draws a row for each query: its image, then the images found, nearest first.
 
-    A green frame is a right one, a red frame a wrong one; below stand rank and
-    distance.
+    The frame is green if the image shows the same person, and red if it does not. Rank
+    and distance are written below.
 
     Args:
       path: PNG to write.
@@ -82,7 +82,7 @@ def cmc_curve(
 
 
 def cmc_figure(curves: Mapping[str, Sequence[float] | np.ndarray]) -> Figure:
-    """The figure that `cmc_curve` writes."""
+    """Makes the figure that `cmc_curve` writes."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="rank", ylabel="queries with a match, %")
     for label, curve in curves.items():
@@ -97,16 +97,16 @@ def cmc_figure(curves: Mapping[str, Sequence[float] | np.ndarray]) -> Figure:
 def activation_map(features: np.ndarray) -> np.ndarray:
     """Says where a feature map is active, as in Fig. 6.
 
-    The paper does not say how its maps were made of many channels. Here a place counts
-    by the sum of its squared activations, which the strongest channels decide - those
-    that make up the embedding, too - and each map is stretched to 0..1, so that maps
-    compare in place and not in strength.
+    The paper does not say how its maps were made of many channels. Here a place gets
+    the sum of its squared activations. The strongest channels decide this sum, as they
+    decide the embedding. Each map is stretched to 0..1, so maps can be compared by
+    place, but not by strength.
 
     Args:
       features: (h, w, c).
 
     Returns:
-      (h, w) float32 in 0..1; all 0 where every place is equally active.
+      (h, w) float32 in 0..1; all 0 if every place is equally active.
     """
     energy = np.square(features, dtype=np.float32).sum(-1)
     energy -= energy.min()
@@ -135,7 +135,7 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.6) -> np.nda
 def image_sheet(
     path: str | os.PathLike, titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]
 ) -> None:
-    """Draws images in rows and columns, a title below each.
+    """Draws images in rows and columns, with a title below each.
 
     Args:
       path: PNG to write.
@@ -180,7 +180,7 @@ def _sheet(grid: Sequence[Sequence[_Cell]]) -> Image.Image:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """The end of a text too long for its cell: what tells layers' names apart."""
+    """Cuts a text at its beginning to fit a cell; layers' names differ at the end."""
     while draw.textlength(text) > width:
         text = text[1:]
     return text

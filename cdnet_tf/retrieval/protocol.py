@@ -1,9 +1,9 @@
-"""Which pairs of images the Market-1501 protocol counts; NumPy only.
+"""Says which pairs of images the Market-1501 protocol counts; NumPy only.
 
-A gallery image with the query's identity under another camera is a match; with its
-identity and its camera it is ignored; junk (identity -1) is dropped. Everything else,
-distractors (identity 0) too, is an impostor. Where nobody knows the cameras, each file
-counts as a camera of its own (below 0), so a query ignores nothing but its own file.
+A gallery image with the query's identity and another camera is a match. One with the
+query's identity and camera is ignored, and junk (identity -1) is dropped. All other
+images, including distractors (identity 0), are impostors. If the cameras are unknown,
+each file counts as a separate camera (below 0), so a query ignores only its own file.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from cdnet_tf.data import datasets
 
 
 class Labels(Protocol):
-    """Who is on each image and which camera took it, as `datasets.Images` holds it.
+    """The identity and the camera of each image, as `datasets.Images` holds them.
 
-    Where there is also `paths`, errors name the files.
+    If there is also an attribute `paths`, errors name the files.
     """
 
     @property
@@ -43,7 +43,7 @@ class Lookup:
         self.junk = np.flatnonzero(identities == datasets.JUNK)
 
     def find(self, identity: int, camera: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the gallery indices to be found and those to be ignored."""
+        """Returns the gallery indices of a query's matches, and of ignored images."""
         if identity == datasets.JUNK:
             return self.junk[:0], self.junk
         start, stop = np.searchsorted(self._sorted, [identity, identity + 1])
@@ -56,12 +56,12 @@ def check(images: int, labels: Labels, name: str) -> None:
     """Checks that there are images, and a label for each.
 
     Args:
-      images: how many there are.
-      labels: theirs.
+      images: their number.
+      labels: of the images.
       name: of the split, for the message.
 
     Raises:
-      ValueError: none, or labels that do not agree.
+      ValueError: there are no images, or not as many labels.
     """
     if not images:
         raise ValueError(f"the {name} holds no images; check the data set's folders.")
@@ -69,11 +69,11 @@ def check(images: int, labels: Labels, name: str) -> None:
     if len(set(counts)) != 1:
         raise ValueError(
             f"{name}: {counts[0]} images, {counts[1]} identities and {counts[2]} "
-            "cameras; pass one label an image, in the same order."
+            "cameras; pass one label for each image, in the same order."
         )
 
 
 def named(indices: np.ndarray, labels: Labels | None) -> str:
-    """Joins the first of the images, by index and, where known, by file."""
+    """Names the first of some images, by index and, if known, by file."""
     paths = getattr(labels, "paths", None)
     return datasets.named(f"{i} ({paths[i]})" if paths else i for i in indices)

@@ -1,9 +1,9 @@
 """Scores a ranking by the Market-1501 protocol: CMC, mAP and mINP; NumPy only.
 
-No row of distances is ever sorted: the scores need the places of the matches alone, and
-a match's place is the number of gallery images before it, which is two comparisons and
-a count. A match is compared with the others of its own row, so no rounding comes
-between them.
+No row of distances is sorted, because the scores need only the places of the matches. A
+match's place is the number of gallery images before it, which takes two comparisons
+and a count. A match's distance is taken from the very row that it is compared with, so
+that rounding cannot shift it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _CMC_RANKS = 50
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What the protocol reports; fractions in 0..1, means over the scored queries.
+    """The scores of the protocol, as fractions in 0..1 over the scored queries.
 
     Attributes:
-      rank1, rank5, rank10: queries with a match among the first 1, 5, 10.
-      mean_ap: mAP, the precision at each match averaged, without interpolation.
-      mean_inp: mINP, the number of matches over the place of the last one.
-      queries: how many were scored.
-      skipped: how many were not, for want of a match under another camera.
-      cmc: the CMC curve: at index k - 1 queries with a match among the first k, up to
-        k = 50, however small the gallery.
+      rank1, rank5, rank10: share of queries with a match among the first 1, 5, 10.
+      mean_ap: mAP, the mean precision at each match, without interpolation.
+      mean_inp: mINP, the mean of the number of matches over the last match's place.
+      queries: number of scored queries.
+      skipped: number of queries that have no match under another camera.
+      cmc: the CMC curve: entry k - 1 is the share of queries with a match among the
+        first k. It has 50 entries even if the gallery is smaller.
     """
 
     rank1: float
@@ -59,9 +59,9 @@ def evaluate(
     Gallery images with the query's identity and camera are ignored, junk (identity -1)
     is dropped, distractors (0) stay, a query without a match is skipped, and among
     equal distances the earlier gallery image comes first. Queries are taken in blocks,
-    so the memory beyond the embeddings is about `block_bytes`, whatever the sizes;
-    under some thirty queries a block (two million gallery images and the default) the
-    product is bound by reading the gallery, and a larger budget pays.
+    so memory beyond the embeddings is about `block_bytes`. Give it more if a block has
+    fewer than about thirty queries, which by default happens from two million gallery
+    images on: time is then spent on reading the gallery.
 
     Args:
       query_embeddings: (q, d) floats; float32 or float64 are used as they are.
@@ -69,11 +69,11 @@ def evaluate(
       gallery_embeddings: (g, d) floats; may be a memory map.
       gallery: labels of the g gallery images.
       normalize: compare directions only, as after L2 normalisation.
-      block_bytes: of distances held at once; at least one query's are.
+      block_bytes: memory for distances held at once; those of one query always are.
 
     Raises:
-      ValueError: an empty gallery, sizes that do not agree, embeddings that are not
-        finite, or no query with a match.
+      ValueError: the gallery is empty, sizes do not agree, embeddings are not finite,
+        or no query has a match.
     """
     rows = distances.rows(
         Embeddings.of(query_embeddings, "query", query),
@@ -85,17 +85,19 @@ def evaluate(
 
 
 def evaluate_rows(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) -> Scores:
-    """Scores the ranking that rows of distances give, one at a time; see `evaluate`.
+    """Scores a ranking by rows of distances, one row at a time; see `evaluate`.
 
-    For distances of one's own that are too many to hold, such as re-ranked ones.
+    This is for distances from elsewhere that do not fit in memory, such as re-ranked
+    ones.
 
     Args:
-      rows: for each query in turn its (g,) floats, smaller is nearer; overwritten.
+      rows: each query's distances in turn, (g,) floats; they are overwritten.
       query: labels of the queries.
       gallery: labels of the g gallery images.
 
     Raises:
-      ValueError: as `evaluate`, or rows of another number, length or not finite.
+      ValueError: as `evaluate`, or rows have a wrong number or length or no finite
+        values.
     """
     protocol.check(len(query.identities), query, "query")
     protocol.check(len(gallery.identities), gallery, "gallery")
@@ -104,10 +106,10 @@ def evaluate_rows(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) ->
 
 
 def evaluate_distances(distances: np.ndarray, query: Labels, gallery: Labels) -> Scores:
-    """Scores the ranking that a whole matrix of distances gives; see `evaluate`.
+    """Scores a ranking by a whole matrix of distances; see `evaluate`.
 
     Args:
-      distances: (q, g), smaller is nearer; left unchanged.
+      distances: (q, g); left unchanged.
       query: labels of the q queries.
       gallery: labels of the g gallery images.
 
@@ -142,14 +144,14 @@ def nearest(
     normalize: bool = True,
     block_bytes: int = BLOCK_BYTES,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first k gallery images of each query's ranking, and how far they are.
+    """Returns the first k gallery images of each query's ranking, and their distances.
 
-    The ranking is the one that `evaluate` scores: what is ignored and what is junk do
-    not appear in it. Arguments and errors are those of `evaluate`, and k is at least 1.
+    The ranking is the one that `evaluate` scores, without ignored images and junk.
+    Arguments and errors are those of `evaluate`; k is at least 1.
 
     Returns:
-      Indices into the gallery (q, k), nearest first, -1 where the ranking is shorter;
-      and Euclidean distances (q, k), not squared, infinite there.
+      Indices into the gallery (q, k), nearest first; and Euclidean distances (q, k),
+      not squared. A ranking shorter than k is filled up with -1 and infinity.
     """
     if k < 1:
         raise ValueError(f"k={k} names no image; use at least 1.")
@@ -180,15 +182,15 @@ def squared_distances(
 ) -> np.ndarray:
     """Returns the whole (q, g) matrix of squared Euclidean distances, none below 0.
 
-    For galleries whose matrix fits in memory; `evaluate` needs no such matrix.
+    The matrix must fit in memory; `evaluate` needs no such matrix.
 
     Args:
       query_embeddings: (q, d) floats.
       gallery_embeddings: (g, d) floats.
-      normalize: of L2-normalised embeddings; the distances then lie in 0..4.
+      normalize: L2-normalise the embeddings first; distances then lie in 0..4.
 
     Raises:
-      ValueError: sizes that do not agree, or embeddings that are not finite.
+      ValueError: sizes do not agree, or embeddings are not finite.
     """
     query = Embeddings.of(query_embeddings, "query")
     gallery = Embeddings.of(gallery_embeddings, "gallery")
@@ -199,13 +201,13 @@ def squared_distances(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QueryScores:
-    """The queries that have a match, and for each what the means are taken of.
+    """The scores of each of the n queries that have a match.
 
     Attributes:
-      queries: their indices, (n,).
-      firsts: place of the first match of each, counted from 1, (n,).
-      precisions: mean precision at the matches of each, (n,).
-      penalties: number of matches over the place of the last one, (n,).
+      queries: indices of these queries, (n,).
+      firsts: place of each query's first match, counted from 1, (n,).
+      precisions: mean precision at each query's matches, (n,).
+      penalties: number of each query's matches over the place of the last one, (n,).
     """
 
     queries: np.ndarray
@@ -217,10 +219,10 @@ class QueryScores:
 def score_queries(
     rows: Iterable[np.ndarray], query: Labels, gallery: Labels
 ) -> QueryScores:
-    """Scores single queries, of which `evaluate` takes the means.
+    """Scores single queries; `evaluate` takes the means of these scores.
 
     Args:
-      rows: for each query in turn its (g,) distances, finite; overwritten.
+      rows: each query's distances in turn, (g,), finite; they are overwritten.
       query: labels of the queries.
       gallery: labels of the g gallery images.
     """
@@ -269,7 +271,7 @@ def _summarise(scored: QueryScores, queries: int) -> Scores:
 
 
 def _places(row: np.ndarray, matches: np.ndarray) -> list[int]:
-    """Counts for each match the images up to and with it, earlier ones winning ties."""
+    """Returns the place of each match, from 1, where the earlier image wins ties."""
     count = np.count_nonzero
     return [
         1 + count(row[:match] <= row[match]) + count(row[match:] < row[match])
@@ -278,10 +280,10 @@ def _places(row: np.ndarray, matches: np.ndarray) -> list[int]:
 
 
 def first(row: np.ndarray, k: int) -> np.ndarray:
-    """Returns the indices of the k smallest, ascending, earlier ones winning ties.
+    """Returns the indices of the k smallest, ascending, where the earlier wins ties.
 
     Args:
-      row: (n,) floats; infinite ones are never among the first.
+      row: (n,) floats; infinite ones are left out.
       k: at least 1.
     """
     k = min(k, len(row))
@@ -308,6 +310,6 @@ def _checked_rows(
         yield row
     if count != len(query.identities):
         raise ValueError(
-            f"{count} rows of distances for {len(query.identities)}"
-            " queries; pass one for each, in the same order."
+            f"There are {count} rows of distances for {len(query.identities)} queries; "
+            "pass one for each, in the same order."
         )

@@ -1,4 +1,4 @@
-"""Everything that evaluation says about a network, as a record and as a table."""
+"""The results of an evaluation of a network, as a record and as a table."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def report(
       query: labels of the q queries.
       gallery_embeddings: (g, d) floats.
       gallery: labels of the g gallery images.
-      rerank: score the re-ranking too, which takes several times as long as the rest.
+      rerank: also score the re-ranking, which takes several times as long as the rest.
 
     Returns:
-      Ready for JSON, without NaN: `scores` (fields of `ranking.Scores`), `reranked`
+      A record for JSON, without NaN: `scores` (fields of `ranking.Scores`), `reranked`
       (the same or None), `thresholds` (fields of `verification.Thresholds`) and
       `camera_pairs` (a list of the fields of `camera_pairs.Scores`).
 
@@ -55,9 +55,9 @@ def report(
 
 
 def table(report: dict) -> str:
-    """Renders what `report` returns for a console.
+    """Renders the record of `report` for a console.
 
-    It is about 80 columns wide, the matrix of cameras 8 and 6 more for each camera.
+    It is about 80 columns wide; the matrix of cameras has 8, and 6 for each camera.
     """
     parts = [
         _scores(report["scores"], report["reranked"]),
@@ -68,7 +68,7 @@ def table(report: dict) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Turns dataclasses and tuples into what JSON reads back equal."""
+    """Turns dataclasses and tuples into dicts and lists, which JSON preserves."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: _plain(getattr(value, name)) for name in names}
@@ -115,13 +115,13 @@ def _thresholds(found: dict) -> list[str]:
 
 
 def _camera_pairs(pairs: list[dict]) -> list[str]:
-    """The matrix of rank-1: a query camera a row, a gallery camera a column."""
+    """Renders the rank-1 matrix: query cameras in rows, gallery cameras in columns."""
     if not pairs:
         return ["Nobody knows the cameras, so none are compared."]
     rank1 = {(p["query_camera"], p["gallery_camera"]): p["rank1"] for p in pairs}
     rows, columns = (sorted(set(cameras)) for cameras in zip(*rank1))
     lines = [
-        "rank-1 (%) of the queries of a camera (row) in the gallery of one (column)"
+        "rank-1 (%) of queries of one camera (row) in the gallery of another (column)"
     ]
     lines.append(f"{'':<8}" + "".join(f"{camera:>6}" for camera in columns))
     for row in rows:

@@ -1,13 +1,13 @@
 """Re-ranking with k-reciprocal neighbours, sparse and in blocks; NumPy and SciPy only.
 
-Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR
-2017. Each image is described by the images that it and they hold for near, and two
-images are alike if these are the same. Of the 19,281 x 19,281 matrices of Market-1501
-that the definition speaks of, a few rows at a time and what is not zero are held.
+The method is that of Zhong et al., "Re-ranking Person Re-identification with
+k-reciprocal Encoding", CVPR 2017. Each image is described by its mutual neighbours, and
+two images are alike if these are the same. The method defines matrices of 19,281 x
+19,281 for Market-1501; only a few rows at a time and non-zero entries are kept here.
 
-Where the authors' paper and program differ, published results come from the program
-and it is followed: distances are divided by the greatest of their row, and a set of k/2
-neighbours joins if more than two thirds of it, not just two thirds, are there already.
+Where the authors' paper and program differ, this follows the program, from which the
+published results come: distances are divided by the greatest of their row, and a set of
+k/2 neighbours joins if more than two thirds of it, not just two thirds, belong already.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def evaluate(
 ) -> ranking.Scores:
     """Scores the re-ranking as `ranking.evaluate` scores the ranking.
 
-    Junk in the gallery is dropped from the ranking, but it takes part as a neighbour:
-    leave it out, as `datasets.read` does.
+    Junk in the gallery is dropped from the ranking, but takes part as a neighbour.
+    Leave junk out, as `datasets.read` does.
 
     Args:
       query_embeddings, query, gallery_embeddings, gallery, normalize: as
@@ -70,28 +70,28 @@ def distance_rows(
     normalize: bool = True,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[np.ndarray]:
-    """Finds each query's re-ranked distances to the gallery.
+    """Yields each query's re-ranked distances to the gallery.
 
-    The neighbours of all images among all images are found first, before the first row:
-    the time goes with the square of their number. Beyond a copy of the embeddings and
+    Before the first row, the neighbours of all images among all images are found, in a
+    time that grows with the square of their number. Beyond a copy of the embeddings and
     about `block_bytes` of distances, the memory is some hundred numbers an image.
 
     Args:
       query_embeddings: (q, d) floats, finite.
       gallery_embeddings: (g, d) floats, finite.
-      k1: neighbours that count as near, at least 1; all images where there are fewer.
-      k2: neighbours, the image itself included, whose descriptions are averaged, at
-        least 1 (which is none but its own).
+      k1: number of neighbours that count as near, at least 1.
+      k2: number of neighbours whose descriptions are averaged, at least 1. The image
+        itself is one of them.
       lambda_: weight of the original distance, 0..1; the Jaccard distance has the rest.
       normalize: compare directions only, as after L2 normalisation.
-      block_bytes: of distances held at once.
+      block_bytes: memory for distances that are held at once.
 
     Returns:
-      For each query in turn (g,) float64, 0..1, smaller is nearer.
+      Each query's distances in turn, (g,) float64 in 0..1.
 
     Raises:
-      ValueError: a parameter out of range, sizes that do not agree, or embeddings that
-        are not finite.
+      ValueError: a parameter is out of range, sizes do not agree, or embeddings are not
+        finite.
     """
     _check(k1, k2, lambda_)
     query = Embeddings.of(query_embeddings, "query")
@@ -121,17 +121,17 @@ def _check(k1: int, k2: int, lambda_: float) -> None:
 def _memberships(near: np.ndarray, k1: int) -> scipy.sparse.csr_array:
     """Finds for each image the images that describe it, R* of the paper.
 
-    They are the neighbours that hold it for a neighbour too, and the like sets of k/2
-    of these, where they agree with it. Every image is among its own.
+    These are its mutual neighbours, itself included. A neighbour's own mutual
+    neighbours among its k/2 nearest are added if enough of them belong already.
 
     Returns:
-      (n, n), whose entries alone count, in each row in ascending order of column.
+      (n, n), where only the places of entries count; columns ascend in each row.
     """
     mutual = _mutual(near)
-    # Row i is the set of i, and column i too: images hold each other for neighbours.
+    # Row i is the set of image i, and so is column i, because neighbours are mutual.
     half = _mutual(near[:, : round(k1 / 2) + 1])
     sizes = half.sum(axis=1)
-    # (n, n): how many of its set each neighbour shares with the image's
+    # (n, n): how many images of a neighbour's set belong to the image's set
     shared = mutual * (mutual @ half)
     shared.data = (3 * shared.data > 2 * sizes[shared.indices]).astype(np.int32)
     shared.eliminate_zeros()
@@ -141,13 +141,13 @@ def _memberships(near: np.ndarray, k1: int) -> scipy.sparse.csr_array:
 
 
 def _mutual(near: np.ndarray) -> scipy.sparse.csr_array:
-    """Says of each image's neighbours, (n, k), whether they hold it for one too."""
+    """Marks those of each image's neighbours, (n, k), whose neighbour it is, too."""
     holds = _ones_at(np.sort(near, axis=1), np.int32)
     return holds * holds.T.tocsr()
 
 
 def _ones_at(columns: np.ndarray, dtype: np.dtype | type) -> scipy.sparse.csr_array:
-    """Sets the columns (n, k) of each row of an (n, n) matrix to 1."""
+    """Makes an (n, n) matrix with 1 in the given columns (n, k) of each row."""
     images, k = columns.shape
     starts = k * np.arange(images + 1, dtype=np.int32)
     ones = np.ones(columns.size, dtype)
@@ -157,7 +157,7 @@ def _ones_at(columns: np.ndarray, dtype: np.dtype | type) -> scipy.sparse.csr_ar
 def _weigh(
     members: scipy.sparse.csr_array, images: Embeddings, farthest: np.ndarray
 ) -> scipy.sparse.csr_array:
-    """Weighs the members exp(-d), d being the distance over the row's greatest."""
+    """Weighs members by exp(-d), where d is the distance over the row's greatest."""
     starts, columns = members.indptr, members.indices
     products = np.empty(len(columns), images.rows.dtype)
     for own, start, stop in zip(images.rows, starts, starts[1:]):
@@ -186,7 +186,7 @@ def _blend(
 ) -> Iterator[np.ndarray]:
     """Yields the weighted sum of Jaccard and original distance, query by query."""
     images = len(farthest)
-    # (n, g): which gallery images each image describes
+    # (n, g): the gallery images that each image describes
     index = codes[queries:].T.tocsr()
     for i, squared in enumerate(original):
         own = slice(codes.indptr[i], codes.indptr[i + 1])
@@ -194,6 +194,6 @@ def _blend(
         weights = np.repeat(codes.data[own], np.diff(described.indptr))
         least = np.minimum(described.data, weights)
         overlap = np.bincount(described.indices, least, images - queries)
-        # A code sums to 1, so two codes' greater weights sum to 2 - overlap.
+        # A code sums to 1, so the greater weights of two codes sum to 2 - overlap.
         jaccard = 1 - overlap / (2 - overlap)
         yield (1 - lambda_) * jaccard + lambda_ / farthest[i] * np.maximum(squared, 0)

@@ -1,8 +1,8 @@
-"""The distance under which two images show the same person; NumPy only.
+"""Chooses the distance below which two images show the same person; NumPy only.
 
-A ranking needs no threshold, a user's program does. It is chosen by the rate of false
-accepts among the pairs of a query and a gallery image of different cameras: pairs of
-one camera say nothing about the change of camera, so they do not count.
+A ranking needs no threshold, but a user's program does. It is chosen by the rate of
+false accepts among pairs of a query and a gallery image of different cameras. Pairs of
+one camera do not count, because they say nothing about a change of camera.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from cdnet_tf.retrieval import distances, protocol
 from cdnet_tf.retrieval.distances import Embeddings
 
 _BLOCK_BYTES = 2**25
-# Steps of the squared distance, which lies in 0..4; a power of two, so that multiplying
-# by it rounds nothing.
+# Steps of the squared distance, which lies in 0..4. Multiplying by a power of two is
+# exact.
 _STEPS_PER_UNIT = 2**18
-_STEPS = 4 * _STEPS_PER_UNIT + 1  # the last: 4 and what rounding adds
+_STEPS = 4 * _STEPS_PER_UNIT + 1  # The last step holds 4, and more after rounding.
 _UNCOUNTED = _STEPS
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A distance, and what it would accept of the pairs it was chosen on.
+    """A threshold of the distance, and the shares of pairs that it would accept.
 
     Attributes:
       distance: accept a pair whose Euclidean distance, of L2-normalised embeddings
-        (0..2), is below it. None where the pairs cannot tell; `note` then says why.
+        (0..2), is below this. None if there are too few pairs; `note` then says why.
       false_accept_rate: share of the impostor pairs accepted.
       true_accept_rate: share of the genuine pairs accepted.
-      note: what to know about it; empty if nothing.
+      note: why there is no threshold, or empty.
     """
 
     distance: float | None
@@ -48,11 +48,11 @@ class Thresholds:
 
     Attributes:
       genuine_pairs: pairs of the same person.
-      impostor_pairs: pairs of different people, distractors among them.
+      impostor_pairs: pairs of different people, including distractors.
       rates: the false-accept rates asked for.
-      at_rates: the threshold of each.
-      equal_error: where as many impostors are accepted as genuine pairs rejected, in
-        shares; the equal error rate is its `false_accept_rate`.
+      at_rates: the threshold for each rate.
+      equal_error: the threshold at which the shares of accepted impostor pairs and
+        rejected genuine pairs are equal; that is its `false_accept_rate`.
     """
 
     genuine_pairs: int
@@ -71,24 +71,25 @@ def thresholds(
     *,
     block_bytes: int = _BLOCK_BYTES,
 ) -> Thresholds:
-    """Chooses thresholds from all pairs of different cameras, junk left out.
+    """Chooses thresholds from all pairs of different cameras, without junk.
 
     Pairs are counted by squared distance in steps of 2^-18, so a threshold is within
-    2e-6 of the exact one at distance 1, 4e-6 at 0.5, 0.002 at 0. The rates that stand
-    with a threshold are exact for it. Time goes with the number of pairs; memory
-    beyond the embeddings is about five times `block_bytes`.
+    2e-6 of the exact one at distance 1, 4e-6 at 0.5, 0.002 at 0. The rates given with a
+    threshold are exact. Time grows with the number of pairs; memory beyond the
+    embeddings is about five times `block_bytes`.
 
     Args:
       query_embeddings: (q, d) floats, of any length.
       query: labels of the q queries.
       gallery_embeddings: (g, d) floats, of any length.
       gallery: labels of the g gallery images.
-      rates: false-accept rates, above 0 and below 1. A threshold is the largest whose
-        rate is not above; it needs at least 1 / rate impostor pairs.
-      block_bytes: of distances held at once; at least one query's are.
+      rates: false-accept rates, above 0 and below 1. The largest threshold that keeps a
+        rate is chosen; it needs at least 1 / rate impostor pairs.
+      block_bytes: memory for distances held at once; those of one query always are.
 
     Raises:
-      ValueError: as `ranking.evaluate`; no genuine pair; or a rate out of range.
+      ValueError: as `ranking.evaluate`; there is no genuine pair; or a rate is out of
+        range.
     """
     for rate in rates:
         if not 0 < rate < 1:
@@ -146,21 +147,21 @@ def _count(
 
 
 def _by_camera(labels: protocol.Labels) -> dict[int, np.ndarray]:
-    """Camera -> indices of its images; in one sort, since cameras may be many."""
+    """Returns camera -> indices of its images, by one sort, as cameras may be many."""
     order = np.argsort(labels.cameras, kind="stable")
     cameras, starts = np.unique(np.asarray(labels.cameras)[order], return_index=True)
     return dict(zip(cameras.tolist(), np.split(order, starts[1:])))
 
 
 def _steps(block: np.ndarray) -> np.ndarray:
-    """Numbers the step of each squared distance; overwrites the distances."""
+    """Returns the step number of each squared distance; overwrites the distances."""
     np.clip(block, 0, 4, out=block)
     block *= _STEPS_PER_UNIT
     return block.astype(np.int32)
 
 
 class _Curve:
-    """What each edge between steps would accept."""
+    """The shares of pairs that a threshold at each edge between steps would accept."""
 
     def __init__(self, genuine: np.ndarray, impostor: np.ndarray):
         self._impostors = int(impostor.sum())
@@ -171,7 +172,7 @@ class _Curve:
         )
 
     def at_rate(self, rate: float) -> Threshold:
-        """The largest threshold whose rate of false accepts is not above `rate`."""
+        """Returns the largest threshold whose false-accept rate is at most `rate`."""
         needed = int(np.ceil(1 / rate))
         if self._impostors < needed:
             note = (
@@ -182,7 +183,7 @@ class _Curve:
         return self._at(int(np.searchsorted(self._false, rate, side="right")) - 1)
 
     def equal_error(self) -> Threshold:
-        """The middle of the edges where the two rates of errors are closest."""
+        """Returns the middle of the edges at which the two error rates are closest."""
         if not self._impostors:
             return Threshold(None, None, None, "there is no impostor pair.")
         # (steps + 1,), ascending
