@@ -48,7 +48,7 @@ def test_names_the_file_that_has_no_times():
     )
     with pytest.raises(ValueError, match="of b.tflite, but 'Benchmarking failed.'"):
         list(benchmark_model.read(log))
-    with pytest.raises(ValueError, match="is not of our script"):
+    with pytest.raises(ValueError, match="our script did not write it"):
         list(benchmark_model.read("Inference timings in us: Inference (avg): 1"))
 
 

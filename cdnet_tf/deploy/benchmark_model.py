@@ -1,8 +1,8 @@
-"""Times on a phone or a board, by TensorFlow's own program `benchmark_model`.
+"""Times files on a phone or a board with TensorFlow's program `benchmark_model`.
 
-The program is run there by adb, which is the user's part: `script` writes the commands,
-and `read` takes what they print. Written to the documentation of the program's output
-(TensorFlow, lite/g3doc/performance/measurement.md), and never run on a device.
+The user runs that program by adb: `script` writes the commands, and `read` reads what
+they print. This follows the documentation of the program's output (TensorFlow,
+lite/g3doc/performance/measurement.md), and was never run on a device.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _LINE = re.compile(r"Inference timings in us:.*Inference \(avg\): ([\d.]+(?:e\+?
 def script(files: Sequence[str], rounds: int, folder: str, log: str) -> str:
     """Returns a shell script that times files on the device that adb finds.
 
-    All files run in turn, round after round, so that a device that grows warm slows all
-    of them alike.
+    All files run in turn, round after round, so that a device that grows warm slows
+    them all alike.
 
     Args:
       files: names of the files.
       rounds: how often each of them is run.
-      folder: where the files are on this machine.
-      log: for what the device prints.
+      folder: folder of the files on this machine.
+      log: file for what the device prints.
     """
     run = (
         f"{_FOLDER}/benchmark_model --graph={_FOLDER}/$file --num_threads=1 "
@@ -58,21 +58,21 @@ def script(files: Sequence[str], rounds: int, folder: str, log: str) -> str:
 
 
 def read(text: str) -> Iterator[tuple[str, float]]:
-    """Yields file and average milliseconds of a run, from what the script logged.
+    """Yields file and average milliseconds of each run in the script's log.
 
     Raises:
-      ValueError: a run of the program printed no times; names the file, and shows the
-        last thing that it said.
+      ValueError: a run printed no times; the error names the file and shows the last
+        line that was printed.
     """
     _, *parts = text.split(_MARK)
     if not parts:
-        raise ValueError(f"The log has no line {_MARK!r}; it is not of our script.")
+        raise ValueError(f"The log has no line {_MARK!r}; our script did not write it.")
     for part in parts:
         file, _, said = part.partition("\n")
         found = _LINE.search(said)
         if found is None:
             last = said.strip().splitlines()[-1:] or ["nothing"]
             raise ValueError(
-                f"benchmark_model printed no times of {file.strip()}, but {last[0]!r}."
+                f"benchmark_model printed no times for {file.strip()}, but {last[0]!r}."
             )
         yield file.strip(), float(found[1]) / 1000

@@ -1,7 +1,7 @@
 """The two halves of a conversion to integers: ranges from images, then the integers.
 
-Between them stands a file of floats that knows the range of each tensor, in which
-ranges and operations may still be changed.
+The first half makes a file of floats that holds the range of each tensor. Its ranges
+and operations can be changed before the second half.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-# The public debugger fixes the types of input and output; this is what it calls.
+# TensorFlow's public debugger calls this, but with fixed types of input and output.
 from tensorflow.lite.python import convert as lite_convert
 
 from cdnet_tf.deploy import quiet, ranges
@@ -23,15 +23,15 @@ def calibrated(
     images: np.ndarray,
     seconds: dict[str, float] | None = None,
 ) -> bytes:
-    """A file of floats with the least and greatest value at each tensor.
+    """Makes a file of floats that notes the least and greatest value of each tensor.
 
     Args:
       converter: of a float network.
       images: (n, ...) float32, exactly what the network takes, n at least 1.
-      seconds: gets what calibration took, as `calibrate`.
+      seconds: gets the time of the calibration as `calibrate`.
 
     Raises:
-      ValueError: no images.
+      ValueError: there are no images.
     """
     prepare(converter, images, seconds)
     converter._experimental_calibrate_only = True
@@ -45,14 +45,14 @@ def integers(
     output_type: tf.DType,
     nodes: Sequence[str] = (),
 ) -> bytes:
-    """The 8-bit form of a file.
+    """Converts a file to 8-bit integers.
 
     Ranges that are too narrow are widened (`ranges.widened`).
 
     Args:
-      calibrated: the file.
+      calibrated: the file of floats.
       input_type, output_type: of the input and the output.
-      nodes: names of tensors that are written in float all the same.
+      nodes: names of tensors whose operations stay in float.
     """
     with quiet.held_back():
         return lite_convert.mlir_quantize(
@@ -68,7 +68,7 @@ def prepare(
     images: np.ndarray,
     seconds: dict[str, float] | None = None,
 ) -> None:
-    """Sets a converter up for integers; arguments as of `calibrated`."""
+    """Sets a converter up for integers; the arguments are those of `calibrated`."""
     if not len(images):
         raise ValueError("No calibration images; pass at least one, better 100.")
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -79,7 +79,7 @@ def prepare(
 def singly(
     images: np.ndarray, seconds: dict[str, float] | None = None
 ) -> Iterator[list[np.ndarray]]:
-    """Images for the calibrator, which runs the network before it asks for another."""
+    """Yields single images, and notes the time until the calibrator has run all."""
     start = time.perf_counter()
     for image in images:
         yield [image[None]]

@@ -1,8 +1,7 @@
-"""Opens a network's file, whatever its kind, as one thing that embeds images.
+"""Opens a network's file of any kind as an `Embedder`, which embeds images.
 
-Whoever evaluates, exports or benchmarks hands over pixels and gets embeddings; what a
-file wants in between - normalised values, channels first, integers, one image at a
-time - is read from the file itself.
+A caller passes pixels and gets embeddings. What a file expects - normalised values,
+channels first, integers, one image at a time - is read from the file itself.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ class Embedder:
     """A network's file, opened.
 
     Attributes:
-      path: of the file or the directory, or the name of a network without one.
+      path: of the file or directory, or the name of a network without a file.
       kind: `keras`, `savedmodel` or `tflite`.
       height, width: of the images that `embed` takes, pixels.
       dimensions: d of the embeddings.
-      pixels: whether the file takes 0..255 itself; if not, `embed` normalises.
+      pixels: whether the file takes pixels 0..255; if not, `embed` normalises them.
     """
 
     path: pathlib.Path
@@ -61,11 +60,11 @@ class Embedder:
           images: (n, height, width, 3) uint8, RGB.
 
         Returns:
-          (n, dimensions) float32, as the file gives them: L2-normalised only if the
-          network in the file ends so.
+          (n, dimensions) float32, L2-normalised only if the network in the file does
+          that.
 
         Raises:
-          ValueError: images of another size or type.
+          ValueError: the images have another size or type.
         """
         images = np.asarray(images)
         size = self.height, self.width, 3
@@ -106,21 +105,21 @@ def open_model(
 ) -> Embedder:
     """Opens `model.keras`, a SavedModel directory, a `.tflite` file or shipped weights.
 
-    A float or int8 input gets values normalised as the file says, a .keras file in
-    `network_file` and a .tflite file in its metadata; a file that says nothing is taken
-    to want ImageNet's. A uint8 input wants pixels, and so does a SavedModel whose
-    height and width are free: it resizes and normalises by itself.
+    A float or int8 input gets values that are normalised as the file says: a .keras
+    file by `network_file`, a .tflite file by its metadata, and other files by
+    ImageNet's values. A uint8 input gets pixels. So does a SavedModel whose height and
+    width are free, because it resizes and normalises by itself.
 
     Args:
-      path: what to open; or a name of `shipped.names()`.
-      input_size: (height, width) of the images to come, only for a file that leaves
-        them free. Without it they are what the SavedModel's `assets.extra/model.json`
-        says, and 256x128 if it is silent.
+      path: of the file or directory, or a name of `shipped.names()`.
+      input_size: (height, width) of the images, only for a file that leaves them free.
+        The default is the size in the SavedModel's `assets.extra/model.json`, or else
+        256x128.
 
     Raises:
-      FileNotFoundError: nothing is there.
-      ValueError: it is none of the three, cannot be read, or is not a network of one
-        image input and one embedding output.
+      FileNotFoundError: `path` does not exist.
+      ValueError: the file is of another kind, cannot be read, or is not a network of
+        one image input and one embedding output.
     """
     path = shipped.resolve(path, KINDS)
     if path.is_dir():
@@ -139,10 +138,10 @@ def load_network(path: str | os.PathLike) -> tf.keras.Model:
     """Returns the network in a `model.keras`, one image in and one embedding out.
 
     Args:
-      path: of the file; or a name of `shipped.names()`.
+      path: of the file, or a name of `shipped.names()`.
 
     Raises:
-      FileNotFoundError, ValueError: as `open_model`, or if it is no .keras file.
+      FileNotFoundError, ValueError: as `open_model`, or it is no .keras file.
     """
     path = shipped.resolve(path, "the model.keras of a finished training")
     if path.suffix != ".keras" or not path.is_file():
@@ -164,17 +163,16 @@ def of_network(
     path: pathlib.Path | None = None,
     input_size: tuple[int, int] | None = None,
 ) -> Embedder:
-    """Returns what embeds with a network as its weights are now.
+    """Returns an embedder of a network with its present weights.
 
-    Normalisations are folded into the convolutions where that changes nothing
+    Normalisations are folded into the convolutions if that changes nothing
     (`folding.fold_where_exact`).
 
     Args:
       network: one image input and one embedding output.
       normalisation: of the images that the network expects.
-      path: of its file, for errors; without one, they name the network.
-      input_size: (height, width) of the images to come, where the network leaves them
-        free.
+      path: of the network's file, for errors; without it, they name the network.
+      input_size: (height, width) of the images, if the network leaves them free.
     """
     path = path or pathlib.Path(network.name)
     source, dimensions = network.inputs[0], int(network.outputs[0].shape[1])
@@ -206,7 +204,7 @@ def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
     if "serving_default" not in signatures:
         raise ValueError(
             f"{path} has no signature serving_default, only {sorted(signatures)}; "
-            "export it with one of images in, embeddings out."
+            "export it with a signature from images to embeddings."
         )
     call = signatures["serving_default"]
     inputs = list(call.structured_input_signature[1].items())
@@ -227,7 +225,7 @@ def _open_saved_model(path: pathlib.Path, input_size) -> Embedder:
 
 
 def _recorded_size(path: pathlib.Path) -> tuple[int, int]:
-    """The size that a SavedModel which resizes by itself says its network has."""
+    """Returns the network's input size from the record of a SavedModel that resizes."""
     said = identity.record(path)
     return (int(said["height"]), int(said["width"])) if said else _USUAL_SIZE
 
@@ -248,7 +246,7 @@ def _open_tflite(path: pathlib.Path, input_size) -> Embedder:
     idle: list[tf.lite.Interpreter] = []
 
     def run(images):
-        # One interpreter a thread: two of one thread each outrun one of two threads.
+        # Each thread has an interpreter, which is faster than one with several threads.
         try:
             interpreter = idle.pop()
         except IndexError:
@@ -311,7 +309,7 @@ def _quantisation(path: pathlib.Path, tensor: dict[str, Any]) -> tuple[float, in
 def _read(path: pathlib.Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
-    except Exception as error:  # Each reader has its own kinds.
+    except Exception as error:  # Each reader raises errors of other classes.
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path} cannot be read ({first}); is it whole, and written for TensorFlow "
@@ -332,7 +330,7 @@ def _dimensions(path: pathlib.Path, shape: Sequence[int | None]) -> int:
     sides = file_input.sides(shape)
     if len(sides) != 2 or sides[1] is None:
         raise ValueError(
-            f"{path} gives an output of shape {sides}; embeddings are (batch, "
-            "dimensions), the dimensions known."
+            f"{path} gives an output of shape {sides}; embeddings must be (batch, "
+            "dimensions), with a fixed number of dimensions."
         )
     return sides[1]

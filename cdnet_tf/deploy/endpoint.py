@@ -1,8 +1,8 @@
-"""A network behind TensorFlow Serving's REST port, as one thing that embeds images.
+"""Embeds images with a network behind TensorFlow Serving's REST port.
 
-The requests are those of https://www.tensorflow.org/tfx/serving/api_rest. Images go as
-PNG files to the signature `from_jpeg`: PNG loses nothing, and takes a fraction of the
-bytes of decimals in JSON.
+The requests are those of https://www.tensorflow.org/tfx/serving/api_rest. Images are
+sent as PNG files to the signature `from_jpeg`. PNG is lossless, and takes a fraction of
+the bytes of decimals in JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _URL = re.compile(
     r"(?P<root>https?://.+)/v1/models/(?P<model>[^/:]+)"
     r"(?P<version>/(?:versions/\d+|labels/[^/:]+))?(?::predict)?/?"
 )
-# A server that starts, or has too much to do, says so by these; asking again is safe.
+# These mean that the server is starting or overloaded; asking again is safe.
 _RETRIES = urllib3.Retry(
     total=4,
     backoff_factor=0.5,
@@ -35,20 +35,20 @@ _RETRIES = urllib3.Retry(
 class Endpoint:
     """One version of a served model, to which all requests go.
 
-    Where the URL leaves the version open, the one that the server has at that time is
-    kept to, so that embeddings of two versions never mix.
+    If the URL names no version, the server's current version is chosen once and kept,
+    so that embeddings of two versions never mix.
 
     Args:
-      url: `http://HOST:PORT/v1/models/NAME`, with `/versions/NUMBER` or `/labels/LABEL`
-        behind it if wanted.
+      url: `http://HOST:PORT/v1/models/NAME`, optionally followed by `/versions/NUMBER`
+        or `/labels/LABEL`.
       timeout_s: seconds that the server may take for one answer.
 
     Attributes:
       url: of the version.
       height, width: of the images that `embed` takes, pixels.
       dimensions: d of the embeddings.
-      record: what the served model says of itself, see `serving.export`.
-      network: which network answers.
+      record: the record of the served model, see `serving.export`.
+      network: name and checksum of the network that answers.
 
     Raises:
       ValueError: the URL names no model, the server does not have it, or it was not
@@ -75,7 +75,7 @@ class Endpoint:
         self.network = identity.Network(f"{name}/{version}", self.record["sha256"])
 
     def embed(self, images: np.ndarray) -> np.ndarray:
-        """Embeds images in one request; may be called by several threads at once.
+        """Embeds images in one request; several threads may call it at once.
 
         Args:
           images: (n, height, width, 3) uint8, RGB.
@@ -84,7 +84,7 @@ class Endpoint:
           (n, dimensions) float32, L2-normalised.
 
         Raises:
-          ValueError: the server refuses the request, or answers something else.
+          ValueError: the server refuses the request, or its answer does not fit.
           OSError: the server cannot be reached.
         """
         files = (tf.io.encode_png(image).numpy() for image in images)

@@ -1,6 +1,6 @@
-"""What an export says of its files: export_report.json, README.txt and a table.
+"""Reports an export's files: export_report.json, README.txt and a table.
 
-A folder may hold files of several exports; its report and its README.txt tell of all.
+A folder may hold files of several exports; its report and README.txt describe them all.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ def write(
 ) -> list[str]:
     """Writes the report and README.txt.
 
-    Rows of files that earlier exports left in the folder stay, unless the file has
-    changed since.
+    Rows of earlier exports are kept if their files are still there and unchanged.
 
     Args:
       directory: of the files.
-      rows: of this export, as `exporting.export` gives them.
-      settings: of this export; each of its rows gets them as `export`.
+      rows: of this export, as `exporting.export` returns them.
+      settings: of this export; they are added to each of its rows as `export`.
 
     Returns:
       A sentence for each .tflite file in the folder that README.txt leaves out.
@@ -52,7 +51,7 @@ def _earlier(directory: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _describes(row: Mapping[str, Any], path: pathlib.Path) -> bool:
-    """Whether a row was measured on the file that stands under its name."""
+    """Whether a row was measured on the file that now has its name."""
     measured = row.get("measured", {}).get("sha256")
     return path.exists() and measured == measurements.sha256(path)
 
@@ -69,8 +68,8 @@ def _write_readme(directory: pathlib.Path, rows: list[dict[str, Any]]) -> list[s
                 files[path.name] = tflite_file.describe(path.read_bytes())
             elif path.name not in for_chips:
                 raise ValueError(
-                    "it was not compiled from the file that stands there now; export "
-                    "with --npu again, or delete it."
+                    "it was not compiled from the file that is there now; export with "
+                    "--npu again, or delete it."
                 )
         except ValueError as error:
             left_out.append(f"{README} leaves out {path.name}: {error}")
@@ -80,14 +79,14 @@ def _write_readme(directory: pathlib.Path, rows: list[dict[str, Any]]) -> list[s
 
 
 def compiled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What `npu.compile_beside` says of all rows' files."""
+    """Returns the reports of `npu.compile_beside` in all rows."""
     return [report for row in rows for report in row.get("npu", ())]
 
 
 def _for_chips(
     directory: pathlib.Path, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, str]:
-    """What each compiled file is for, by its name; those alone that rows describe."""
+    """Returns source and chip of each compiled file that a row describes, by name."""
     found = {}
     for row in rows:
         for report in row.get("npu", ()):
@@ -98,11 +97,11 @@ def _for_chips(
 
 
 def table(rows: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]) -> str:
-    """The report for a console: the float network, then a line for each file.
+    """Renders the report for a console: the float network, then a line for each file.
 
     Args:
-      rows: as `exporting.export` gives them.
-      reference: the float network's, of `gate.Gate`.
+      rows: as `exporting.export` returns them.
+      reference: `reference` of a `gate.Gate`, which describes the float network.
     """
     width = max(len(row["file"]) for row in rows)
     lines = [

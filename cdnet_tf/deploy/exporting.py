@@ -19,14 +19,14 @@ from cdnet_tf.deploy import gate, tflite, tflite_file
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What a file is to be.
+    """The form of a file.
 
     Attributes:
       variant: one of `tflite.VARIANTS`.
       layout: of the input, one of `tflite.LAYOUTS`.
       dynamic_batch: leave the batch size free, instead of 1.
       keep_float: layers of an integer variant to leave in float.
-      marks: what else the name must tell: how the network was changed before.
+      marks: further parts of the name, which tell how the network was changed.
     """
 
     variant: str
@@ -55,13 +55,13 @@ def export(
     keep_failed: bool = False,
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> dict:
-    """Writes a file that passes into a folder, and describes it either way.
+    """Converts and judges a network, and writes the file to a folder if it passes.
 
-    A file of that name from an earlier export stays where the new one fails.
+    If it fails, a file of that name from an earlier export stays.
 
     Args:
       network: to convert; see `tflite.convert`.
-      form: what the file is to be.
+      form: of the file.
       directory: for the file.
       images: (n, h, w, 3) uint8, for calibration.
       judge: of the float network.
@@ -108,10 +108,10 @@ def export(
 def _examined(
     content: bytes, form: Form, judge: gate.Gate, seconds: dict[str, float]
 ) -> dict:
-    """Returns what a converted file is and does.
+    """Returns the properties of a converted file, and its scores.
 
     Raises:
-      tflite_file.RefusedError: it is not what its variant promises.
+      tflite_file.RefusedError: the file does not keep what its variant promises.
     """
     start = time.perf_counter()
     tflite_file.check(content, form.variant, form.layout, form.keep_float)

@@ -1,4 +1,4 @@
-"""What a network's file takes, and how uint8 images become that."""
+"""The input that a network's file takes, and how uint8 images are turned into it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def unchanged(values: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class FileInput:
-    """What a file takes.
+    """The input that a file takes.
 
     Attributes:
       path: of the file, for errors.
-      batch: images at a time, None if free.
+      batch: number of images at a time, None if free.
       size: (height, width), None if free.
-      channels_first: (b, 3, h, w).
+      channels_first: whether images are (b, 3, h, w).
       dtype: of the values.
-      pixels: 0..255, not normalised.
-      normalisation: of the values, where they are no pixels.
+      pixels: whether values are pixels 0..255 instead of normalised.
+      normalisation: of the values, if they are normalised.
     """
 
     path: pathlib.Path
@@ -59,7 +59,7 @@ class FileInput:
         return cls(path, all_sides[0], size, channels_first, dtype, dtype == np.uint8)
 
     def in_batches(self, run: Run, quantise: Run = unchanged) -> Run:
-        """Wraps `run`, which takes what the file takes, to take (n, h, w, 3) uint8."""
+        """Wraps `run`, which takes the file's input, to take (n, h, w, 3) uint8."""
 
         def whole(images: np.ndarray) -> np.ndarray:
             values = images
@@ -81,5 +81,5 @@ class FileInput:
 
 
 def sides(shape: Sequence[int | None]) -> tuple[int | None, ...]:
-    """Free sides are None in Keras and -1 in TFLite."""
+    """Returns a shape with None for free sides, which are -1 in TFLite."""
     return tuple(None if side is None or side < 0 else int(side) for side in shape)

@@ -1,8 +1,8 @@
-"""Batch normalisation and ReLU folded into the convolutions before them.
+"""Folds batch normalisation and ReLU into the convolutions before them.
 
-What is left is what a quantised file computes: convolutions with a bias and a ReLU,
-whose kernels have the size in which they are quantised. Quantisation-aware training on
-this graph trains the very numbers that are stored; and the graph has half the layers.
+The result has half the layers, and computes like a quantised file: convolutions with a
+bias and a ReLU, with the kernels that are quantised. So quantisation-aware training on
+this graph trains exactly the numbers that are stored.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _TOLERANCE = 5e-5  # of an embedding's norm
 
 
 def fold(network: tf.keras.Model) -> tf.keras.Model:
-    """Returns the inference function of a network with fewer layers; weights copied.
+    """Returns a copy of a network for inference with fewer layers.
 
-    A normalisation is folded where it alone reads a linear convolution that is called
-    once, a ReLU where every call of a convolution, folded or not, is read by a ReLU
-    alone. All other layers stay, and a convolution keeps its name. The function is the
-    same up to float rounding.
+    A normalisation is folded if it is the only reader of a linear convolution that is
+    called once. A ReLU is folded if every call of a convolution, folded or not, has a
+    ReLU as its only reader. All other layers stay, and a convolution keeps its name.
+    The results are the same up to float rounding.
 
     Args:
       network: a flat functional model of stock layers, with one output.
@@ -50,10 +50,10 @@ def fold(network: tf.keras.Model) -> tf.keras.Model:
 
 
 def fold_where_exact(network: tf.keras.Model) -> tf.keras.Model:
-    """Returns `fold(network)`, or the network itself where folding changes it.
+    """Returns `fold(network)`, or the network itself if folding changes its results.
 
-    Both embed two images of noise. They differ where layers are of kinds that `fold`
-    does not know, and in 16 bits, whose rounding folding changes.
+    The two are compared on two images of noise. They differ for layers that `fold` does
+    not know, and in 16 bits, because folding changes the rounding.
 
     Args:
       network: of any layers, one image in and one embedding out.
@@ -69,21 +69,21 @@ def fold_where_exact(network: tf.keras.Model) -> tf.keras.Model:
             for model in (folded, network)
         )
         error = np.linalg.norm(found - expected, axis=1)
-    except Exception:  # A layer of another make raises whatever it likes.
+    except Exception:  # A user's layer may raise anything.
         return network
-    # False for NaN, too.
+    # This is False for NaN, too.
     exact = (error <= _TOLERANCE * np.linalg.norm(expected, axis=1)).all()
     return folded if exact else network
 
 
 def nodes(network: tf.keras.Model) -> list:
-    """Every call of every layer but the inputs, in an order in which it can run."""
+    """Returns all calls of all layers but the inputs, in an order that can be run."""
     depths = sorted(network._nodes_by_depth.items(), reverse=True)
     return [node for _, level in depths for node in level if node.keras_inputs]
 
 
 def _tails(network: tf.keras.Model) -> dict[str, list]:
-    """Convolution's name -> the calls of normalisation and ReLUs that go into it."""
+    """Returns the calls of normalisation and ReLUs to fold, by convolution's name."""
     calls: dict[str, list] = {}
     readers: dict[int, list] = {}
     for node in nodes(network):
@@ -113,7 +113,7 @@ def _linear_convolution(layer: layers.Layer) -> bool:
 
 
 def _is(node, kind: type) -> bool:
-    """A ReLU with a ceiling, a slope or a threshold is not the plain one."""
+    """Whether a call is of a kind; a ReLU with a ceiling, slope or threshold is not."""
     special = ("max_value", "negative_slope", "threshold")
     return (
         node is not None
@@ -146,7 +146,7 @@ def _folded_weights(layer: layers.Layer, tail: list) -> list[np.ndarray]:
 
 
 def _affine(norm: layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """(scale, shift), each (c,), of what a normalisation does at inference."""
+    """Returns (scale, shift), each (c,), that a normalisation applies at inference."""
     mean, variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     scale = 1 / np.sqrt(variance + norm.epsilon)
     if norm.scale:

@@ -1,7 +1,7 @@
-"""What an exported file loses to its float network, on query and gallery.
+"""Measures what an exported file loses to its float network on query and gallery.
 
-The file is run as its user will run it. Its embeddings also give the distances under
-which two images show the same person, so that a threshold is always the file's own.
+The file is run as its user will run it. Its embeddings also give the distances below
+which two images show the same person, so that every file has its own thresholds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Split:
 
     Attributes:
       labels: identities and cameras of the n images.
-      batches: the images in the same order, (m, h, w, 3) uint8 arrays; gone through
-        once for the float network and once for every file.
+      batches: the images in the same order, (m, h, w, 3) uint8 arrays. They are
+        iterated once for the float network and once for every file.
     """
 
     labels: protocol.Labels
@@ -34,7 +34,7 @@ class Split:
 
 
 class Gate:
-    """The float network's embeddings and scores, and what a file loses to them.
+    """Judges files by the float network's embeddings and scores.
 
     Attributes:
       reference: the float network's scores, `macs` and `bytes`.
@@ -53,9 +53,9 @@ class Gate:
 
         Args:
           network: normalised float (b, h, w, 3) images -> (b, d) embeddings.
-          query, gallery: what to judge on.
-          dataset: the data set's name.
-          subset: which part of the data set the splits are, None for everything.
+          query, gallery: images to judge on.
+          dataset: name of the data set.
+          subset: the part of the data set that the splits are, None for everything.
           normalisation: what the network expects, see `network_file`.
         """
         self._input_shape = network.input_shape[1:]
@@ -75,9 +75,9 @@ class Gate:
         """Runs a file on query and gallery.
 
         Returns:
-          Cosines to the float network's embeddings, scores, `map_drop` in points,
-          `thresholds` (fields of `verification.Thresholds`) and what they were measured
-          on (`measurements.conditions`). Ready for JSON.
+          A record for JSON: cosines to the float network's embeddings, scores,
+          `map_drop` in points, `thresholds` (fields of `verification.Thresholds`), and
+          as `measured` the `measurements.conditions`.
         """
         found = self._embed(embedders.open_model(path))
         cosines = np.concatenate(
@@ -95,7 +95,7 @@ class Gate:
         }
 
     def macs(self, variant: str) -> int:
-        """Multiply-accumulates of a variant; `uint8` normalises, product and sum."""
+        """Multiply-accumulates of a variant; `uint8` adds those of normalising."""
         height, width, channels = self._input_shape
         pixels = 2 * height * width * channels
         return self._macs + (pixels if variant == "uint8" else 0)

@@ -1,8 +1,8 @@
-"""Which network a file holds: a name for people and a checksum for programs.
+"""Identifies the network in a file: a name for people and a checksum for programs.
 
-Embeddings of two networks have nothing to do with each other, so whoever keeps
-embeddings keeps the network's checksum beside them, and compares checksums before
-comparing embeddings. Imports no TensorFlow.
+Embeddings of two networks have nothing to do with each other. So a program that stores
+embeddings stores the network's checksum with them, and compares checksums before it
+compares embeddings. TensorFlow is not imported.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 from cdnet_tf import shipped
 from cdnet_tf.deploy import measurements
 
-# What a SavedModel of ours says of itself, below its directory.
+# The record in a SavedModel that this package has exported.
 RECORD = "assets.extra/model.json"
 
 
 class Network(NamedTuple):
-    """Which network embeddings come from.
+    """The network that embeddings come from.
 
     Attributes:
       name: for people to read: a shipped name, a file and its folder, or a served model
-        and its version. Two copies of one network may have two names.
+        and its version. Copies of one network may have different names.
       checksum: SHA-256 in hexadecimal digits. Embeddings may be compared if, and only
         if, the checksums of their networks are equal.
     """
@@ -36,9 +36,9 @@ class Network(NamedTuple):
 def of_file(path: str | os.PathLike) -> Network:
     """Returns the network of a model.keras, a .tflite file or a SavedModel directory.
 
-    The checksum is the file's. A SavedModel that was exported by this package computes
-    what its model.keras computes, so it has the checksum of that file, which its record
-    names; any other SavedModel has a checksum of all its files.
+    The checksum is the file's. A SavedModel of this package computes the same as its
+    model.keras, so it has that file's checksum, which its record holds. The checksum of
+    any other SavedModel covers all its files.
     """
     path = pathlib.Path(path).resolve()
     name = shipped.name_of(path) or "/".join(path.parts[-2:])
@@ -47,7 +47,7 @@ def of_file(path: str | os.PathLike) -> Network:
 
 
 def record(path: pathlib.Path) -> dict[str, Any]:
-    """Returns what a SavedModel says of itself; empty for any other file.
+    """Returns the record in a SavedModel; empty for any other file.
 
     Raises:
       ValueError: the record is no JSON.

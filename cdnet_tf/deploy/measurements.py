@@ -1,9 +1,9 @@
-"""Which measurements may stand beside an exported file, and what they name.
+"""Decides which measurements may be shipped with an exported file.
 
-A threshold holds for the embeddings of one file, of images that were not mirrored, and
-was chosen on one data set. Whatever is shipped therefore names the file by its
-checksum, the data set and the number of images; and only what was measured on the very
-file, or on the network that became the file unchanged, is shipped.
+A threshold holds for the embeddings of one file, of images that are not mirrored, and
+was chosen on one data set. So each measurement names the file by its checksum, the data
+set and the number of images. Only measurements of the very file, or of the network that
+became the file unchanged, are shipped.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import os
 import pathlib
 from typing import Any
 
-# A threshold is a distance of such vectors, whatever length the file gives them.
+# A threshold is a distance of vectors of length 1, although the file's are not.
 EMBEDDING = "the file's output, L2-normalised"
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Returns the checksum by which measurements name what they were made on.
+    """Returns the checksum by which measurements name their file.
 
-    That of a directory goes over the names and contents of its files, in order.
+    The checksum of a directory covers the names and contents of its files, in order.
     """
     path = pathlib.Path(path)
     if path.is_file():
@@ -41,14 +41,15 @@ def conditions(
     distractors: int | None = None,
     subset: str | None = None,
 ) -> dict[str, Any]:
-    """Returns what a measurement has to name, ready for JSON.
+    """Returns the conditions that a measurement has to name, ready for JSON.
 
     Args:
       checksum: of the file whose embeddings were measured.
-      dataset: its name.
-      query_images, gallery_images: how many there were, distractors included.
-      distractors: gallery images of people that no query shows; None if not counted.
-      subset: which part of the data set was used, None for everything.
+      dataset: name of the data set.
+      query_images, gallery_images: number of images, including distractors.
+      distractors: number of gallery images of people that no query shows; None if they
+        were not counted.
+      subset: the part of the data set that was used, None for everything.
     """
     return {
         "sha256": checksum,
@@ -63,18 +64,18 @@ def conditions(
 
 
 def of_network(model: pathlib.Path) -> tuple[dict[str, Any], str]:
-    """Returns what evaluations measured of a network that is exported unchanged.
+    """Returns what was measured on a network that is exported unchanged.
 
-    The evaluations are those that `cdnet_tf.evaluate` and the training write beside the
-    network's file, and the record of shipped weights. The first whose checksum is the
-    network's, and which mirrored no images, is taken.
+    Candidates are the evaluations that `cdnet_tf.evaluate` and the training write
+    beside the network's file, and the record of shipped weights. The first one with the
+    network's checksum and without mirrored images is taken.
 
     Args:
       model: the network's file.
 
     Returns:
-      `scores`, `thresholds` and `measured` (see `conditions`), or nothing of them; and
-      a sentence that says where they come from, or why there are none.
+      `scores`, `thresholds` and `measured` (see `conditions`), or an empty dict; and a
+      phrase that says where they come from, or why there are none.
     """
     checksum = sha256(model)
     reasons = []
@@ -98,7 +99,7 @@ def of_network(model: pathlib.Path) -> tuple[dict[str, Any], str]:
 
 
 def _misfit(record: dict[str, Any], checksum: str) -> str:
-    """Why an evaluation does not describe a file; empty where it does."""
+    """Says why an evaluation does not describe a file; empty if it does."""
     measured = record.get("model", {}).get("sha256")
     if measured is None:
         return "does not say which file it measured"

@@ -1,7 +1,7 @@
 """The model card of shipped weights, written from their record alone.
 
-A card says what the weights come from, what they can do and cannot, and what they must
-not be used for. Whatever is a number in it stands in the record, too.
+A card says where the weights come from, what they can and cannot do, and what they must
+not be used for. All its numbers are in the record, too.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _NOT_MEASURED = """\
 
 
 def compose(record: Mapping[str, Any]) -> str:
-    """Returns the card of a record, which `shipping.ship` writes.
+    """Returns the card of a record that `shipping.ship` makes.
 
     Raises:
-      ValueError: nothing is known here of the terms of the record's data set.
+      ValueError: the terms of the record's data set are not known here.
     """
     dataset = record["provenance"]["dataset"]["name"]
     if dataset not in _DATA:
@@ -163,7 +163,7 @@ calibrated on {export["calibration_images"]} training images\
 
 
 def _cameras(pairs: Iterable[Mapping[str, Any]]) -> str:
-    """A row for each camera of queries, a column for each of the gallery."""
+    """Makes a table with a row for each query camera, a column for each gallery one."""
     cells = {
         (pair["query_camera"], pair["gallery_camera"]): _cell(pair) for pair in pairs
     }
@@ -214,7 +214,7 @@ def _threshold(found: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _weaknesses(record: Mapping[str, Any]) -> str:
-    """What the record itself shows to be weak."""
+    """Lists the weaknesses that the record's own numbers show."""
     lines = [
         f"- {1 - record['scores']['rank1']:.1%} of the queries find somebody else "
         "first, and the hardest image of a person comes late "
@@ -249,12 +249,12 @@ def _files(record: Mapping[str, Any]) -> str:
 
 
 def _both(record: Mapping[str, Any], key: str) -> list[Any]:
-    """What was measured on each of `files`, in their order."""
+    """Returns what was measured on each of the `files`, in their order."""
     return [record[key], record["int8"][key]]
 
 
 def _filled(text: str, later: str = "") -> str:
-    """Breaks lines anew, which numbers make longer or shorter."""
+    """Wraps a text, because numbers make its lines longer or shorter."""
     return textwrap.fill(text, 88, subsequent_indent=later, break_on_hyphens=False)
 
 

@@ -1,9 +1,8 @@
 """A network's .keras file, which says how its images are normalised.
 
-A network is trained on images normalised in one way and is good for no other. So the
-archive holds, beside what Keras writes and reads, `preprocessing.json` with mean and
-deviation; Keras passes over it. A file without it, as older versions and plain
-`model.save` write, is taken to expect ImageNet's.
+A network works only with images that are normalised as in its training. So the archive
+also holds `preprocessing.json` with mean and deviation, which Keras ignores. Files of
+older versions or of `model.save` have none, and are taken to expect ImageNet's values.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ def save(
     path: str | os.PathLike,
     normalisation: preprocess.Normalisation,
 ) -> None:
-    """Writes a network and what it expects of its images, whole or not at all.
+    """Writes a network and its normalisation, whole or not at all.
 
     Args:
-      network: normalised (b, h, w, 3) images in.
+      network: takes normalised (b, h, w, 3) images.
       path: ends in .keras; its folder must exist.
       normalisation: of the images that the network was trained on.
     """
@@ -48,10 +47,10 @@ def save(
 
 
 def normalisation(path: str | os.PathLike) -> preprocess.Normalisation:
-    """Returns what the network in a .keras file expects of its images.
+    """Returns the normalisation that the network in a .keras file expects.
 
     Raises:
-      ValueError: the file says something that is no normalisation.
+      ValueError: the file holds a broken normalisation.
     """
     with zipfile.ZipFile(path) as archive:
         if _MEMBER not in archive.namelist():
@@ -64,20 +63,20 @@ def normalisation(path: str | os.PathLike) -> preprocess.Normalisation:
             raise ValueError(f"mean {mean}, std {std}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: {_MEMBER} in it holds no mean and deviation of three colours "
+            f"{path}: its {_MEMBER} holds no mean and deviation of three colours "
             f"({error}); save the network again."
         ) from error
     return preprocess.Normalisation(mean, std)
 
 
 def shrink(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Writes a network's file with the same bits of weights in fewer bytes.
+    """Writes a network's file in fewer bytes, with exactly the same weights.
 
-    Keras gives every layer a group in its HDF5 file, also those without weights, and
-    compresses nothing. Here only weights have groups, and larger ones are compressed,
-    each by itself so that it is read without seeking. Full-width CDNet takes 6.4 MB
-    instead of 8.4, and is read faster. What an optimizer left is dropped, and so is the
-    time: the same network makes the same bytes.
+    Keras gives every layer a group in its HDF5 file, even layers without weights, and
+    compresses nothing. Here only weights have groups, and each larger weight is
+    compressed by itself, so that it is read without seeking. Full-width CDNet takes 6.4
+    MB instead of 8.4, and is read faster. An optimizer's state and the time are left
+    out, so the same network always makes the same bytes.
 
     Args:
       source: a .keras file.
@@ -92,7 +91,7 @@ def shrink(source: str | os.PathLike, target: str | os.PathLike) -> None:
             zipfile.ZipFile(target, "w") as small,
         ):
             weights = _shrunk(archive.read(_WEIGHTS))
-            # Compressed once more, it would be read again from its start at every seek.
+            # If it were compressed again, every seek would read it from its start.
             small.writestr(zipfile.ZipInfo(_WEIGHTS), weights, zipfile.ZIP_STORED)
             for name in archive.namelist():
                 if name != _WEIGHTS:
@@ -107,7 +106,7 @@ def shrink(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def _shrunk(content: bytes) -> bytes:
-    """An HDF5 file of Keras with the groups of weights alone."""
+    """Copies an HDF5 file of Keras, with groups of weights only."""
     result = io.BytesIO()
     with (
         h5py.File(io.BytesIO(content)) as source,
@@ -121,7 +120,7 @@ def _shrunk(content: bytes) -> bytes:
             target.create_dataset(name, data=values, **_compression(values))
             layer = name.rpartition("/vars/")[0]
             for group in (layer, *map(str, pathlib.PurePosixPath(layer).parents)):
-                # Keras looks for it wherever it finds a group.
+                # Keras looks for `vars` in every group.
                 target.require_group(f"{group}/vars")
 
         source.visititems(take)
@@ -131,7 +130,7 @@ def _shrunk(content: bytes) -> bytes:
 def _compression(values: np.ndarray) -> dict[str, Any]:
     if values.nbytes < _COMPRESSED_FROM:
         return {}
-    # Bytes of the same place in their floats lie together: exponents are much alike.
+    # Shuffling puts like bytes of all floats together; their exponents are similar.
     return {
         "chunks": values.shape,
         "compression": "gzip",

@@ -1,8 +1,8 @@
 """Compiles integer files for Arm's Ethos-U, the microNPU of smart cameras.
 
-Arm's own compiler, Vela, does it (the extra `npu`). It needs no device, its result is
-deterministic, and it says how many cycles the file will take. No network is known here:
-a file goes in, and a file and a report come out.
+This uses Arm's compiler, Vela (the extra `npu`). Vela needs no device, is
+deterministic, and estimates how many cycles a file will take. This module knows no
+networks: it turns a file into a compiled file and a report.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ACCELERATORS = (
     *(f"ethos-u65-{macs}" for macs in (256, 512)),
     *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)),
 )
-# System configuration and memory mode of a family: what Vela takes where nothing is
-# said, named so that another version of Vela takes the same.
+# System configuration and memory mode of each family. These are Vela's defaults; they
+# are named so that another version of Vela uses the same.
 _DEFAULTS = {
     "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
     "ethos-u65": ("Ethos_U65_Client_Server", "Dedicated_Sram_384KB"),
     "ethos-u85": ("Ethos_U85_SYS_DRAM_Mid", "Dedicated_Sram_384KB"),
 }
-# Files that run on the NPU from the input to the output.
+# Variants that run on the NPU from the input to the output.
 VARIANTS = ("int8", "uint8")
 _SUFFIX = "_vela.tflite"
 _FLASH = ("on_chip_flash_memory_used", "off_chip_flash_memory_used")
@@ -46,17 +46,17 @@ _COUNT = re.compile(r"^(CPU|NPU) operators = (\d+)", re.MULTILINE)
 
 
 class NpuError(ValueError):
-    """Vela is missing, does not know what it is asked for, or compiles no file."""
+    """Vela is missing, does not know a name, or cannot compile a file."""
 
 
 class Target(NamedTuple):
     """A chip to compile for.
 
     Attributes:
-      accelerator: one of `ACCELERATORS`; the last number is its multiply-accumulates a
-        cycle.
-      system_config: clock and memories around it, a section of Vela's vela.ini.
-      memory_mode: where weights and activations lie, a section as well.
+      accelerator: one of `ACCELERATORS`; the last number is its multiply-accumulates
+        per cycle.
+      system_config: clock and memories of the NPU, a section of Vela's vela.ini.
+      memory_mode: memories that hold weights and activations, a section as well.
     """
 
     accelerator: str
@@ -65,10 +65,10 @@ class Target(NamedTuple):
 
 
 def version() -> str:
-    """Vela's version.
+    """Returns Vela's version.
 
     Raises:
-      NpuError: it is not installed.
+      NpuError: Vela is not installed.
     """
     _package()
     return importlib.metadata.version("ethos-u-vela")
@@ -79,11 +79,11 @@ def targets(
     system_config: str | None = None,
     memory_mode: str | None = None,
 ) -> list[Target]:
-    """Returns chips to compile for, after looking up every name.
+    """Returns the chips to compile for, after a check of all names.
 
     Args:
       accelerators: some of `ACCELERATORS`.
-      system_config, memory_mode: of all of them; by default each family's own.
+      system_config, memory_mode: for all of them; by default those of each family.
 
     Raises:
       NpuError: Vela is not installed, or a name is unknown.
@@ -111,22 +111,22 @@ def _target(
 
 
 def is_compiled(name: str) -> bool:
-    """Whether a file's name says that it is for an NPU alone."""
+    """Whether a file's name says that it is compiled for an NPU."""
     return name.endswith(_SUFFIX)
 
 
 def compile_beside(path: pathlib.Path, wanted: Sequence[Target]) -> list[dict]:
-    """Writes the file of each target beside an integer file, and describes it.
+    """Compiles an integer file for each target, and writes the files beside it.
 
-    A file whose operators do not all run on the NPU gets no compiled file.
+    If an operator does not run on the NPU, no compiled file is written.
 
     Args:
       path: of the integer file, NAME.tflite; NAME_ACCELERATOR_vela.tflite is written.
       wanted: the targets.
 
     Returns:
-      A report for each target, as of `compiled`, with `file` and its `sha256`, both
-      None where `failure` says why there is no file.
+      A report for each target, as from `compiled`, with `file` and its `sha256`. Both
+      are None if there is no file; `failure` then says why.
     """
     reports = []
     for target in wanted:
@@ -152,14 +152,14 @@ def compiled(path: pathlib.Path, target: Target) -> tuple[bytes, dict[str, Any]]
 
     Args:
       path: of an integer TFLite file.
-      target: to compile for.
+      target: the chip.
 
     Returns:
-      The compiled file, and what Vela says of it: `cycles` of one image and
-      `milliseconds` at the clock of the system configuration (both Vela's estimate, no
-      measurement), `sram_kib`, `dram_kib` and `flash_kib` of memory used,
-      `npu_operators`, and `cpu_operators`, those that the CPU has to run, by
-      operation and by the tensor that each writes.
+      The compiled file, and Vela's report: `cycles` of one image and `milliseconds` at
+      the clock of the system configuration (both are estimates, not measurements);
+      `sram_kib`, `dram_kib` and `flash_kib` of memory used; the number of
+      `npu_operators`; and `cpu_operators`, a list of the operations that the CPU has to
+      run and the tensors that they write.
 
     Raises:
       NpuError: Vela is not installed, or fails.
@@ -188,7 +188,7 @@ def compiled(path: pathlib.Path, target: Target) -> tuple[bytes, dict[str, Any]]
 
 
 def refuse_cpu(report: dict[str, Any], path: pathlib.Path) -> None:
-    """Raises NpuError where an operator of a compiled file falls back to the CPU."""
+    """Raises NpuError if an operator of a compiled file falls back to the CPU."""
     operators = report["cpu_operators"]
     if operators:
         shown = "; ".join(operators[:3]) + ("; ..." if len(operators) > 3 else "")
@@ -201,7 +201,7 @@ def refuse_cpu(report: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def table(reports: Sequence[dict[str, Any]]) -> str:
-    """Reports of `compile_beside` for a console, a line each."""
+    """Renders reports of `compile_beside` for a console, one in each line."""
     width = max(len(each["file"] or "") for each in reports)
     lines = [
         f"{'':<{width}}{'NPU ops':>9}{'CPU':>5}{'kcycles':>10}{'ms':>8}"
@@ -222,7 +222,7 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
 
 
 def conditions(report: dict[str, Any]) -> str:
-    """What the time of a report holds for."""
+    """Says under which conditions the time of a report holds."""
     return (
         f"ms: one image, estimated by Vela {report['vela']} for "
         f"{report['accelerator']}, {report['system_config']} "
@@ -231,9 +231,9 @@ def conditions(report: dict[str, Any]) -> str:
 
 
 def _run(path: pathlib.Path, target: Target, folder: str) -> str:
-    """Runs Vela, and returns what it prints.
+    """Runs Vela in this process, and returns what it prints.
 
-    In this process: importing it takes longer than compiling a file.
+    Importing Vela in a new process would take longer than compiling a file.
     """
     options = ["--output-dir", folder, "--accelerator-config", target.accelerator]
     options += ["--system-config", target.system_config]
@@ -244,7 +244,7 @@ def _run(path: pathlib.Path, target: Target, folder: str) -> str:
     try:
         with contextlib.redirect_stdout(printed):
             code = vela.main([*options, str(path)])
-    except (Exception, SystemExit) as error:  # It has no one kind of its own.
+    except (Exception, SystemExit) as error:  # Vela has no common class of errors.
         raise NpuError(
             f"Vela does not compile {path} for {target.accelerator}: {error}"
         ) from error
@@ -259,9 +259,9 @@ def _run(path: pathlib.Path, target: Target, folder: str) -> str:
 
 
 def _on_cpu(text: str, path: pathlib.Path, count: int) -> list[str]:
-    """The operators that the CPU runs; Vela names the tensor that each of them writes.
+    """Lists the operators that the CPU runs, by operation and the tensor they write.
 
-    An operator that Vela put in is named by its tensor alone.
+    Vela names only the tensors. For an operator that Vela added, that is all.
     """
     if not count:
         return []
@@ -275,7 +275,7 @@ def _on_cpu(text: str, path: pathlib.Path, count: int) -> list[str]:
 
 
 def _package() -> pathlib.Path:
-    """The folder of the installed package."""
+    """Returns the folder of the installed package."""
     spec = importlib.util.find_spec("ethosu")
     if spec is None or not spec.submodule_search_locations:
         raise NpuError(
@@ -286,7 +286,7 @@ def _package() -> pathlib.Path:
 
 
 def _configurations() -> dict[str, list[str]]:
-    """Names by kind, as Vela's own file of configurations has them."""
+    """Reads the names in Vela's file of configurations, by kind."""
     parser = configparser.ConfigParser()
     file = _package() / "config_files" / "Arm" / "vela.ini"
     parser.read_string(file.read_text("utf-8"))

@@ -1,7 +1,7 @@
-"""Several calls at once in threads, for functions that compute outside of Python.
+"""Runs several calls at once in threads, for functions that compute outside of Python.
 
-Two batches on a core each take less time than one batch on two cores: a network's
-operations follow one another, and most of them are too small to be shared out.
+Two batches on one core each take less time than one batch after another on two cores,
+because most operations of a network are too small to be split.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import tensorflow as tf
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_MOST = 8  # threads: each needs memory for a batch.
+_MOST = 8  # threads, each of which needs memory for a batch
 
 
 def threads() -> int:
-    """How many batches to embed at once: one a core, and two on a GPU."""
+    """Returns how many batches to embed at once: one per core, or two on a GPU."""
     if tf.config.list_physical_devices("GPU"):
         return 2
-    if hasattr(os, "sched_getaffinity"):  # What `taskset` and Slurm leave.
+    if hasattr(os, "sched_getaffinity"):  # `taskset` and Slurm may take cores away.
         return min(len(os.sched_getaffinity(0)), _MOST)
     return min(os.cpu_count() or 1, _MOST)
 
@@ -33,8 +33,8 @@ def in_order(
 ) -> Iterator[_Result]:
     """Yields `function` of each item, in the order of the items.
 
-    Items are drawn by the caller's thread as they are needed, so that few are in memory
-    at a time. An error, of the items or of the function, reaches the caller as it is.
+    The caller's thread draws the items when they are needed, so that few are in memory
+    at a time. Errors of the items or of the function reach the caller unchanged.
 
     Args:
       function: called by several threads at once.
@@ -48,7 +48,7 @@ def in_order(
     with futures.ThreadPoolExecutor(threads) as pool:
         for item in items:
             waiting.append(pool.submit(function, item))
-            # One more than there are threads, so that none of them waits for work.
+            # One more call than there are threads waits, so that no thread is idle.
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:

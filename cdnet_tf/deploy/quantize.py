@@ -1,9 +1,9 @@
-"""Integers for floats: after training, layer by layer, and as part of training.
+"""Quantises networks to integers: after training, layer by layer, or by training.
 
-Post-training quantisation takes each tensor's range from calibration images. Where
-that costs too much, `worst_layers` says which layers cost it, `keep_float` leaves some
-of them out, and `trainable` gives a network whose weights can be trained against their
-own rounding. The one file that knows tensorflow-model-optimization.
+Post-training quantisation takes each tensor's range from calibration images. If that
+costs too much accuracy, `worst_layers` names the layers at fault, `keep_float` leaves
+them in float, and `trainable` returns a network that rounds while it is trained. Only
+this module uses tensorflow-model-optimization.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _tfmot = tfmot.quantization.keras
 
 
 class LayerError(NamedTuple):
-    """What rounding its output costs one operation.
+    """The error that quantisation causes in the output of one operation.
 
     Attributes:
-      layer: the Keras layer whose output it is; takes part in `keep_float`.
+      layer: the Keras layer of the operation, a name for `keep_float`.
       op: TFLite's name of the operation.
-      error: root of the mean squared error over the output's quantisation step; 0.29
-        (1 / sqrt(12)) is rounding alone, more is error in the weights or clipping.
+      error: root of the mean squared error over the output's quantisation step. 0.29
+        (1 / sqrt(12)) is rounding alone; more comes from the weights or from clipping.
       tensor: TFLite's name of the output.
     """
 
@@ -48,21 +48,21 @@ def post_training(
     keep_float: Sequence[str] = (),
     seconds: dict[str, float] | None = None,
 ) -> bytes:
-    """Converts to 8-bit integers, ranges from calibration images.
+    """Converts to 8-bit integers, with ranges from calibration images.
 
     Ranges that are too narrow are widened (`ranges.widened`).
 
     Args:
       converter: of a float network.
-      images: (n, ...) float32, exactly what the network takes, n at least 1; of the
-        training split, never those it will be judged on.
+      images: (n, ...) float32, exactly what the network takes, n at least 1; from the
+        training split, never images that it will be judged on.
       input_type, output_type: of the file's input and output.
-      keep_float: Keras layers to leave in float, by name, or prefixes of several up to
-        a `/`.
-      seconds: gets what calibration took, as `calibrate`.
+      keep_float: Keras layers to leave in float, by name; a beginning of names up to a
+        `/` stands for several layers.
+      seconds: gets the time of the calibration as `calibrate`.
 
     Raises:
-      ValueError: no images, or a name in `keep_float` fits no operation.
+      ValueError: there are no images, or a name in `keep_float` fits no operation.
     """
     content = calibration.calibrated(converter, images, seconds)
     nodes = _nodes(content, keep_float)
@@ -72,10 +72,10 @@ def post_training(
 def worst_layers(
     converter: tf.lite.TFLiteConverter, images: np.ndarray
 ) -> list[LayerError]:
-    """Every operation's quantisation error, worst first.
+    """Returns every operation's quantisation error, worst first.
 
-    Each operation is run on its float inputs, so that its error is its own and not what
-    the operations before it left.
+    Each operation is run on float inputs, so that its error does not include those of
+    the operations before it.
 
     Args:
       converter: of a float network.
@@ -93,13 +93,13 @@ def worst_layers(
 
 
 def _nodes(calibrated: bytes, layer_names: Sequence[str]) -> list[str]:
-    """The operations of some layers, by the names of the tensors they write."""
+    """Returns the operations of some layers, by the names of the tensors they write."""
     nodes = set()
     for layer in layer_names:
         of_layer = {name for name in ranges.outputs(calibrated) if belongs(name, layer)}
         if not of_layer:
             raise ValueError(
-                f"selective={layer!r} is the name of no quantised layer, nor the "
+                f"selective={layer!r} is neither the name of a quantised layer nor the "
                 "folder of some, such as stem or stage1/block1/cblock1/gate; "
                 "--debug_layers lists them."
             )
@@ -125,11 +125,11 @@ def belongs(tensor: str, layer: str) -> bool:
 
 
 def _paths(tensor: str) -> list[str]:
-    """Names of the Keras layers in an operation, the one it ends with first.
+    """Returns the names of the Keras layers in an operation, the last layer first.
 
-    TFLite joins the names of what it fused by semicolons: network/layer/op;...
-    Constants that several layers share bring in names of other blocks; a name counts
-    only if it stands in the same block as the first.
+    TFLite joins the names of fused layers by semicolons: network/layer/op;... Constants
+    that several layers share add names of other blocks, so only names in the block of
+    the first one count.
     """
     paths = ["/".join(name.split("/")[1:-1]) or name for name in tensor.split(";")]
     block = paths[0].rpartition("/")[0]
@@ -137,10 +137,10 @@ def _paths(tensor: str) -> list[str]:
 
 
 class _KernelRounding(tfmot.quantization.keras.quantizers.Quantizer):
-    """Rounds a kernel in training: one symmetric range per output channel.
+    """Rounds a kernel in training, with one symmetric range per output channel.
 
-    Not at inference: the converter rounds the constant kernels itself, in just this
-    way, and leaves a RESHAPE in the file where it finds a depthwise one rounded.
+    At inference it does not round, because the converter rounds constant kernels in the
+    same way, and would leave a RESHAPE in the file for a rounded depthwise kernel.
     """
 
     def build(self, tensor_shape, name, layer):
@@ -169,7 +169,7 @@ def _moving() -> tfmot.quantization.keras.quantizers.Quantizer:
 
 
 class _Nothing(tfmot.quantization.keras.QuantizeConfig):
-    """Output and input have the same scale, so there is nothing to round."""
+    """Rounds nothing, for layers whose output has the scale of their input."""
 
     def get_weights_and_quantizers(self, layer):
         return []
@@ -191,7 +191,7 @@ class _Nothing(tfmot.quantization.keras.QuantizeConfig):
 
 
 class _Output(_Nothing):
-    """Rounds what the layer gives; it has no weights to round."""
+    """Rounds the output of a layer that has no weights to round."""
 
     def get_output_quantizers(self, layer):
         return [_moving()]
@@ -224,20 +224,20 @@ _SCOPE = {
 
 
 def trainable(network: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
-    """A copy of a network that rounds as its int8 file will, to be trained.
+    """Returns a copy of a network that rounds like its int8 file, and can be trained.
 
-    Normalisations are folded first (`folding.fold`), so what is trained is what the
-    file holds. Ranges of activations start as the least and the greatest value that
-    the calibration images give, those of weights follow the weights. (From the
-    library's own start, -6 to 6, training would have to find them first.)
+    Normalisations are folded first (`folding.fold`), so that the weights of the file
+    are trained. Ranges of activations start at the least and greatest value for the
+    calibration images; the library's own start, -6 to 6, would have to be corrected by
+    the training. Ranges of weights follow the weights.
 
     Args:
       network: images -> embedding; left unchanged.
-      images: (n, h, w, 3) float32, as the network takes them, of the training split.
+      images: (n, h, w, 3) float32 from the training split, as the network takes them.
 
     Returns:
-      A model of the same input and output. `training=True` moves the ranges with the
-      weights; `tflite.convert` takes it as it is.
+      A model of the same input and output, ready for `tflite.convert`. Calls with
+      `training=True` move the ranges.
     """
     folded = folding.fold(network)
     annotated = tf.keras.models.clone_model(folded, clone_function=_annotate)
@@ -248,7 +248,7 @@ def trainable(network: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
     for layer in model.layers:
         if isinstance(layer, layers.InputLayer):
             continue
-        # The layer that rounds the input wraps nothing.
+        # The layer that rounds the input wraps no layer.
         inner = getattr(layer, "layer", None)
         name = inner.name if inner else folded.layers[0].name
         _set_range(layer, *observed[name])
@@ -259,17 +259,17 @@ def trainable(network: tf.keras.Model, images: np.ndarray) -> tf.keras.Model:
 
 
 def widen(model: tf.keras.Model) -> None:
-    """Widens what `trainable` gave, in place, where a range is not wide `enough`.
+    """Widens ranges of a `trainable` network, in place, that are not wide `enough`.
 
-    Ranges follow the batches in training, so that of a layer that stops firing closes.
-    Values within the old range keep their place up to rounding, those outside gain.
+    Ranges follow the batches in training, so the range of a layer that stops firing
+    shrinks to nothing. Values in the old range stay the same up to rounding.
     """
     for layer in model.layers:
         inner = getattr(layer, "layer", None)
         if isinstance(inner, folding.CONVOLUTIONS):
             sources = [_range(node.inbound_layers) for node in layer.inbound_nodes]
             width = max(high - low for low, high in sources)
-            # Not the layer's own attribute: a tensor of the last trace stands there.
+            # The layer's attribute now is a tensor of the last trace, not the variable.
             (kernel,) = _ends(layer, "kernel:0")
             largest = float(tf.reduce_max(tf.abs(kernel)))
             _set_range(layer, *ranges.enough(*_range(layer), width, largest))
@@ -289,14 +289,14 @@ def _annotate(layer: layers.Layer) -> layers.Layer:
 
 
 def _set_range(layer: layers.Layer, low: float, high: float) -> None:
-    """Rounds a layer's output, if it is rounded, within low..high."""
+    """Sets the range of a layer's output to low..high, if the output is rounded."""
     for end, value in (("_min:0", low), ("_max:0", high)):
         for variable in _ends(layer, end):
             variable.assign(value)
 
 
 def _range(layer: layers.Layer) -> tuple[float, float]:
-    """Range of a layer's output; pooling and padding keep that of their input."""
+    """Returns the range of a layer's output, for pooling and padding the input's."""
     while not _ends(layer, "_min:0"):
         layer = layer.inbound_nodes[0].inbound_layers
     low, high = (float(_ends(layer, end)[0]) for end in ("_min:0", "_max:0"))

@@ -1,7 +1,7 @@
-"""Quantisation-aware training against the float network's own embeddings.
+"""Quantisation-aware training towards the embeddings of the float network.
 
-model.keras has no heads, and its classifier is gone, so there is no re-ID loss to go on
-with; and what is wanted is the float network's ranking, not another one.
+A model.keras has no heads, so the losses of the training cannot be computed. They are
+not needed either, because the aim is the ranking of the float network.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def train(
     learning_rate: float,
     after_epoch: Callable[[int, float], None],
 ) -> None:
-    """Trains a network that rounds as its int8 file will to embed as its float one.
+    """Trains a network that rounds like its int8 file to embed like the float network.
 
-    The loss is the squared error over the squared norm, twice 1 - cosine where the
-    norms agree: an error of the norm would leave the range the output is stored in.
+    The loss is the squared error over the squared norm, which is twice 1 - cosine if
+    the norms agree. Unlike the cosine, it keeps the norm in the range of the output.
 
     Args:
-      student: of `quantize.trainable`; is trained in place.
+      student: from `quantize.trainable`; it is trained in place.
       network: the float network; left unchanged.
       batches: normalised images, (b, h, w, 3) float32, of all epochs.
       steps_per_epoch: batches in an epoch.
-      epochs: over which the learning rate falls to 0, as a cosine.
+      epochs: number of epochs, over which the learning rate falls to 0 as a cosine.
       learning_rate: of Adam, at the start.
-      after_epoch: is given the epoch, from 1, and its mean loss.
+      after_epoch: called with the epoch, from 1, and its mean loss.
     """
     rate = tf.keras.optimizers.schedules.CosineDecay(
         learning_rate, steps_per_epoch * epochs

@@ -1,7 +1,7 @@
-"""Keeps what TensorFlow Lite prints from C++ off the console; errors stay visible.
+"""Hides what TensorFlow Lite prints from C++; errors stay visible.
 
 The converter prints a table of operations and lines such as `(f32: 22)` for every file,
-and the interpreter announces its kernels. No option turns either off.
+and the interpreter announces its kernels. No option turns these off.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ONE_THREAD = threading.RLock()
 def held_back() -> Iterator[None]:
     """Holds back what the body writes to standard error, and shows it on an exception.
 
-    The file descriptor is redirected as well as `sys.stderr`, which C++ does not know.
-    Both belong to the whole process: what other threads write meanwhile is held back
-    too, and a second thread that enters waits.
+    Both `sys.stderr` and the file descriptor are redirected, because C++ writes to the
+    latter. They belong to the whole process, so the output of other threads is held
+    back, too, and a second thread that enters has to wait.
 
         with quiet.held_back():
             content = converter.convert()

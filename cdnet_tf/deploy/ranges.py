@@ -1,10 +1,10 @@
-"""Ranges of values, from which 8-bit integers take their steps; none is too narrow.
+"""Widens ranges of values that are too narrow for the steps of 8-bit integers.
 
-A convolution sums products of two integers. One sum is worth (step of the input) x
-(step of the weights), and is rescaled to the step of the output. XNNPACK, the kernels
-of today's runtimes, refuses a file in which that factor is 256 or more. It happens
-where a ReLU never fires on the calibration images, a dead gate for one: the output's
-range is then empty, and its step as small as a float can be.
+A convolution sums products of two integers. The unit of such a sum is (step of the
+input) x (step of the weights), and the sum is rescaled to the step of the output.
+XNNPACK, the kernels of today's runtimes, refuses a file in which that factor is 256 or
+more. This happens if a ReLU never fires on the calibration images, as in a dead gate:
+the output's range is then empty, and its step as small as a float can be.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 FACTOR_LIMIT = 256.0
 # Operations that sum products: data, weights -> output.
 PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-# Operations whose output has its input's step, whatever its own range.
+# Operations whose output takes over the step of the input.
 _SAME_STEP = (
     "AVERAGE_POOL_2D",
     "MAX_POOL_2D",
@@ -31,7 +31,7 @@ _SAME_STEP = (
     "STRIDED_SLICE",
     "TRANSPOSE",
 )
-_WEIGHT_STEPS = 127  # of a weight, on each side of 0
+_WEIGHT_STEPS = 127  # steps of a weight, on each side of 0
 _PROBE_BATCH = 32
 _OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
 
@@ -39,10 +39,10 @@ _OPS = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
 def enough(
     low: float, high: float, source: float, weight: float
 ) -> tuple[float, float]:
-    """Widens the range of a convolution's output to 255 steps of its sums.
+    """Widens the range of a convolution's output to at least 255 units of its sums.
 
-    Nothing is lost: sums are whole, so a finer step would leave integers unused. Values
-    that stood in the range still do, and 0 is still an integer.
+    This loses nothing: sums are multiples of the unit, so a finer step would leave
+    integers unused. The new range contains the old one, and 0 is still an integer.
 
     Args:
       low, high: least and greatest output, low <= 0 <= high.
@@ -50,7 +50,7 @@ def enough(
       weight: the largest weight, positive.
 
     Returns:
-      (low, high); upwards alone where nothing is negative, as after a ReLU.
+      (low, high). Only `high` grows if nothing is negative, as after a ReLU.
     """
     # 255 steps of source / 255 times weight / 127.
     missing = max(0.0, source * weight / _WEIGHT_STEPS - (high - low))
@@ -59,18 +59,19 @@ def enough(
 
 
 def widened(calibrated: bytes) -> bytes:
-    """A calibrated float file in which every convolution's range is wide `enough`.
+    """Returns a calibrated float file with every convolution's range wide `enough`.
 
-    The network stays what it is; only where its outputs are rounded changes.
+    The network computes the same; only the rounding of its outputs changes.
 
     Args:
-      calibrated: a TFLite file of floats, least and greatest value at each tensor.
+      calibrated: a TFLite file of floats that notes each tensor's least and greatest
+        value.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(calibrated, 0))
     names = [op_name(code) for code in model.operatorCodes]
     tensors = model.subgraphs[0].tensors
     found = {i: _range(tensor) for i, tensor in enumerate(tensors)}
-    # In the order in which they run: a widened output is the next one's input.
+    # In the order of running, because a widened output is the next operation's input.
     for op in model.subgraphs[0].operators:
         source, result = found[op.inputs[0]], op.outputs[0]
         if names[op.opcodeIndex] in _SAME_STEP:
@@ -88,19 +89,19 @@ def widened(calibrated: bytes) -> bytes:
 
 def op_name(code: schema.OperatorCodeT) -> str:
     """Returns TFLite's name of a file's operator code."""
-    # Codes above 126 stand in the second field alone.
+    # The older field cannot hold codes above 126.
     return _OPS[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
 
 def outputs(content: bytes) -> Iterator[str]:
-    """Names of the tensors that a file's operations write."""
+    """Yields the names of the tensors that a file's operations write."""
     graph = schema.Model.GetRootAsModel(content, 0).Subgraphs(0)
     for i in range(graph.OperatorsLength()):
         yield graph.Tensors(graph.Operators(i).Outputs(0)).Name().decode()
 
 
 def _range(tensor) -> tuple[float, float]:
-    """What calibration saw, and 0; nothing of constants."""
+    """Returns a tensor's calibrated range, with 0 in it; (0, 0) for constants."""
     if tensor.quantization is None or tensor.quantization.min is None:
         return 0.0, 0.0
     low, high = tensor.quantization.min[0], tensor.quantization.max[0]
@@ -110,11 +111,11 @@ def _range(tensor) -> tuple[float, float]:
 def observed(
     network: tf.keras.Model, images: np.ndarray
 ) -> dict[str, tuple[float, float]]:
-    """Layer's name -> least and greatest value of its output, over all its calls.
+    """Returns each layer's least and greatest output over all its calls, by name.
 
     Args:
       network: a flat functional model.
-      images: (n, h, w, 3) float32, as it takes them.
+      images: (n, h, w, 3) float32, as the network takes them.
     """
     results = {
         layer.name: [layer.get_output_at(i) for i in range(len(layer.inbound_nodes))]
@@ -136,7 +137,7 @@ def observed(
     found: dict[str, tuple[float, float]] = {}
     for start in range(0, len(images), _PROBE_BATCH):
         for name, (low, high) in extremes(images[start : start + _PROBE_BATCH]).items():
-            # A range holds 0, which padding and ReLU need to be exact.
+            # A range includes 0, which must be exact for padding and ReLU.
             before = found.get(name, (0.0, 0.0))
             found[name] = min(before[0], float(low)), max(before[1], float(high))
     return found

@@ -1,8 +1,8 @@
 """README.txt beside exported TFLite files: what each takes, and programs that run it.
 
-The Python program is extracted and run by a test. The C++ program is compiled by a test
-against a list of the C API's declarations, for the real header does not come with the
-Python package; the Kotlin program has been read only. The text says so.
+A test extracts the Python program and runs it. A test compiles the C++ program against
+a list of the C API's declarations, because the real header does not come with the
+Python package. The Kotlin program was only read. The text says so.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ fun embed(net: Interpreter, pixels: ByteArray): FloatArray {
 }
 """
 
-# What each program was checked with is part of what it says.
+# The title of each program says how it was checked.
 PROGRAMS = {
     "Python: python THIS.py FILE.tflite first.jpg second.jpg": _PYTHON,
     "C++, for a file with a uint8 input (syntax checked; never linked or run)": _CPP,
@@ -126,9 +126,9 @@ def compose(
     """Returns the text of README.txt.
 
     Args:
-      files: what `tflite_file.describe` says, by file name.
-      measured: `thresholds` and `measured` of those files that were measured, by file
-        name, as `gate.Gate.judge` gives them.
+      files: descriptions from `tflite_file.describe`, by file name.
+      measured: `thresholds` and `measured` of files that were measured, by file name,
+        as `gate.Gate.judge` returns them.
       for_chips: source and chip of each file that is compiled for one, by file name.
     """
     parts = [_HEAD, "Files\n", *map(_row, files, files.values())]
@@ -143,7 +143,7 @@ def compose(
 
 
 def _same_person(name: str, row: Mapping[str, Any] | None) -> str:
-    """The thresholds of one file, and what they were measured on."""
+    """Lists the thresholds of one file, and the images that they were measured on."""
     if row is None:
         return (
             f"  {name}\n    No threshold was measured on this file: python -m "

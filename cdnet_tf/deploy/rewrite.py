@@ -1,15 +1,16 @@
-"""The inference graph in a form that runs faster and computes the same.
+"""Rewrites the inference graph so that it runs faster and computes the same.
 
-Three rewrites, each exact up to float rounding, that earned their place by measurement
-(docs/inference.md has those that did not):
+There are three rewrites, each exact up to float rounding; docs/inference.md has the
+measurements:
 
-- `pool`: average pooling 2x2 becomes a depthwise convolution of quarters. XNNPACK, the
-  kernels that every TFLite runtime uses on a CPU, has no 8-bit average pooling, and the
-  one that stands in is slow.
-- `stem`: two neighbouring pixels of three channels seen as one of six: 8-bit kernels
-  take channels by eights, so that of three channels' time five eighths go to nothing.
-- `shortcut`: where a CBlock changes the width, its restoring convolution and that of
-  the shortcut become one over both inputs, and their sum needs no operation.
+- `pool`: average pooling 2x2 becomes a depthwise convolution with weights of 1/4.
+  XNNPACK, the kernels that every TFLite runtime uses on a CPU, has no 8-bit average
+  pooling, and the substitute is slow.
+- `stem`: two neighbouring pixels of three channels become one pixel of six. 8-bit
+  kernels take eight channels at a time, so five eighths of the work on three channels
+  is wasted.
+- `shortcut`: where a CBlock changes the width, its restoring convolution and its
+  shortcut convolution become one convolution over both inputs, without an addition.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ from cdnet_tf.deploy import folding
 
 STEPS = ("pool", "stem", "shortcut")
 
-# Layer's name -> the layers in a row that stand in for it, each with its weights.
+# Layer's name -> the sequence of layers that replaces it, each with its weights.
 _Plan = dict[str, list[tuple[layers.Layer, list[np.ndarray]]]]
 
 
 def rewrite(network: tf.keras.Model, steps: Sequence[str] = STEPS) -> tf.keras.Model:
-    """Returns the same function as a graph for inference; weights copied.
+    """Returns a rewritten copy of a network for inference.
 
-    Normalisations are folded first (`folding.fold`). What a step does not find, as in
-    networks of other blocks than `nn/blocks.py`, it leaves.
+    Normalisations are folded first (`folding.fold`). Networks of other blocks than
+    those of `nn/blocks.py` may lack the layers of a step; the step then does nothing.
 
     Args:
       network: a flat functional model of stock layers with one output, images ->
         embedding; left unchanged.
-      steps: some of `STEPS`. `stem` brings a RESHAPE into the file, which moves no
-        data but is one operation more for an accelerator to know; with a free batch
-        size it brings others too, which compute the shape. Leave it out there. Leave
-        out `shortcut` before `quantize.trainable`: the joined inputs must share one
-        range, training moves theirs apart, and the file then has a QUANTIZE inside.
+      steps: some of `STEPS`. `stem` adds a RESHAPE to the file, which moves no data but
+        must be known to an accelerator. With a free batch size it adds more operations,
+        so leave it out there. Leave out `shortcut` before `quantize.trainable`: the
+        joined inputs need one range, but training would move their ranges apart, and
+        the file would get a QUANTIZE inside.
 
     Raises:
-      ValueError: an unknown step.
+      ValueError: a step is unknown.
     """
     unknown = sorted(set(steps) - set(STEPS))
     if unknown:
@@ -58,7 +59,7 @@ def rewrite(network: tf.keras.Model, steps: Sequence[str] = STEPS) -> tf.keras.M
 
 
 def _pools(network: tf.keras.Model) -> _Plan:
-    """Average poolings of 2x2 as depthwise convolutions; training may move them."""
+    """Turns 2x2 average poolings into depthwise convolutions, which can be trained."""
     plan: _Plan = {}
     for layer in network.layers:
         if type(layer) is layers.AveragePooling2D:
@@ -74,10 +75,10 @@ def _pools(network: tf.keras.Model) -> _Plan:
 
 
 def _stem(network: tf.keras.Model) -> _Plan:
-    """The stem's 7x7 convolution, stride 2, as 7x4 over pairs of pixels in a row.
+    """Turns the stem's 7x7 convolution of stride 2 into 7x4 over pairs of columns.
 
-    Output column j reads columns 2j-3 to 2j+3, which are pairs j-2 to j+1 less the
-    first column: the kernel gets a column of zeros there.
+    Output column j reads columns 2j-3 to 2j+3, which are pairs j-2 to j+1 without the
+    first column; the kernel gets a column of zeros there.
     """
     layer = _layers(network).get("stem/conv")
     if layer is None or layer.kernel_size != (7, 7) or layer.strides != (2, 2):
@@ -99,7 +100,7 @@ def _stem(network: tf.keras.Model) -> _Plan:
 
 
 def _shortcuts(network: tf.keras.Model) -> _Plan:
-    """conv(h) + conv'(x) as one convolution of h and x, one behind the other."""
+    """Turns conv(h) + conv'(x) into one convolution of h and x, concatenated."""
     plan: _Plan = {}
     there = _layers(network)
     for name, shortcut in there.items():
@@ -110,7 +111,7 @@ def _shortcuts(network: tf.keras.Model) -> _Plan:
         kernels, biases = zip(*(each.get_weights() for each in (restore, shortcut)))
         joined = layers.Concatenate(name=f"{block}/joined")
         conv = layers.Conv2D.from_config(restore.get_config())
-        # Both convolutions are passed by; where they met, the one that is both stands.
+        # Both convolutions are dropped; the joint one takes the place of their sum.
         plan[restore.name] = plan[shortcut.name] = []
         plan[f"{block}/add"] = [
             (joined, []),
@@ -124,7 +125,7 @@ def _layers(network: tf.keras.Model) -> dict[str, layers.Layer]:
 
 
 def _rebuilt(network: tf.keras.Model, plan: _Plan) -> tf.keras.Model:
-    """A copy of a network in which some layers are replaced by none, one or more."""
+    """Copies a network, with some layers replaced by none, one or several."""
     image = tf.keras.Input(network.input_shape[1:], name=network.input.name)
     tensors = {id(network.input): image}
     rows: _Plan = {}

@@ -1,11 +1,11 @@
 """A network as a SavedModel: pixels or encoded files in, unit embeddings out.
 
-A signature has one dtype. `serving_default` takes uint8, which is what a decoded image
-is, at a quarter of the bytes of float32; a client that holds floats - resized by
-itself, or written as decimals in JSON, which a server refuses for a uint8 input - has
-`from_float`, on the same scale of 0..255. `from_jpeg` takes files as they are. All
-three resize and normalise with the training pipeline's own functions, and share one
-traced network. A fourth signature, `describe`, tells a client which network answers.
+Each signature takes one dtype. `serving_default` takes uint8, like a decoded image,
+which is a quarter of the bytes of float32. `from_float` takes floats on the same scale
+of 0..255, for clients that resize images themselves or write decimals in JSON, which a
+server refuses for a uint8 input. `from_jpeg` takes whole files. All three resize and
+normalise with the functions of the training pipeline, and share one traced network. A
+fourth signature, `describe`, tells a client which network answers.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from cdnet_tf.data import datasets, preprocess
 from cdnet_tf.deploy import identity
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
-# What each signature of images takes; all give `embeddings`, (batch, d) float32.
+# The input of each signature of images; all return `embeddings`, (batch, d) float32.
 SIGNATURES = {
     "serving_default": tf.TensorSpec([None, None, None, 3], tf.uint8, "images"),
     "from_float": tf.TensorSpec([None, None, None, 3], tf.float32, "images"),
     "from_jpeg": tf.TensorSpec([None], tf.string, "jpeg"),
 }
-# Takes any strings, since a request cannot be empty, and gives the record for each.
+# Takes any strings, because a request cannot be empty, and returns the record for each.
 DESCRIBE = "describe"
 _DESCRIBE_TAKES = tf.TensorSpec([None], tf.string, "about")
 
@@ -49,18 +49,18 @@ def export(
 
     Args:
       network: normalised float (b, h, w, 3) images -> (b, d) embeddings.
-      directory: is made, or filled if it is empty.
+      directory: to write to; it is made if it is missing, and must be empty.
       name: of the served model, in the warm-up requests.
-      warmup_batches: images in the warm-up requests, one of each size a signature.
-      record: more for `assets.extra/model.json` and the signature `describe`, which
-        both hold height, width, dimensions and the network's name. `sha256`, the
-        checksum of the network's own file, lets a client of the server know whose
+      warmup_batches: numbers of images; each signature gets a request of each number.
+      record: further entries of `assets.extra/model.json` and of the signature
+        `describe`, which both hold height, width, dimensions and the network's name.
+        `sha256`, the checksum of the network's file, tells a client of the server whose
         embeddings it gets.
-      normalisation: what the network expects, see `network_file`; the signatures take
-        pixels and do it.
+      normalisation: what the network expects, see `network_file`; the signatures apply
+        it to pixels.
 
     Raises:
-      ValueError: the network is not of one image input and one embedding output.
+      ValueError: the network does not map one image input to one embedding output.
     """
     directory = pathlib.Path(directory)
     height, width, dimensions = _shapes(network)
@@ -76,7 +76,7 @@ def export(
 
 
 class _Server(tf.Module):
-    """The signatures. Holds weights, not Keras layers, which would be saved as well."""
+    """Holds signatures and weights, but no Keras layers, which would be saved, too."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class _Server(tf.Module):
         self._weights = network.variables
         self._size = height, width
         images = tf.TensorSpec([None, height, width, 3], tf.float32)
-        # Traced here once; the signatures below call the trace.
+        # The network is traced here once; all signatures call this trace.
         self._network = tf.function(
             lambda images: tf.cast(network(images, training=False), tf.float32)
         ).get_concrete_function(images)
@@ -111,21 +111,21 @@ class _Server(tf.Module):
 
     @tf.function
     def from_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Images of any one size, uint8 or float on 0..255 -> unit embeddings."""
+        """Embeds images of one size, uint8 or float on 0..255, to length 1."""
         return self._embed(preprocess.resize(images, *self._size))
 
     @tf.function
     def from_jpeg(self, jpeg: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The bytes of JPEG or PNG files, of any sizes -> unit embeddings."""
+        """Embeds JPEG or PNG files of any sizes, given as bytes, to length 1."""
         return self._embed(decode_batch(jpeg, *self._size))
 
     @tf.function
     def describe(self, about: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Any strings -> as many copies of the record, in JSON."""
+        """Returns the record as JSON, once for each string."""
         return {"record": tf.fill(tf.shape(about), self._record)}
 
     def _embed(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Some kernel would fail on no images too, but not say why.
+        # A kernel would fail on an empty batch, too, but without saying why.
         some = tf.debugging.Assert(tf.shape(images)[0] > 0, ["the batch is empty"])
         with tf.control_dependencies([some]):
             embeddings = self._network(
@@ -135,29 +135,29 @@ class _Server(tf.Module):
 
 
 def decode_batch(jpeg: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Decodes and resizes files, and where some are no images says which.
+    """Decodes and resizes files, and names those that are no images.
 
-    An op that fails ends its graph without a word on where in the batch it stood, so
-    the files go through a dataset that passes over its errors: the numbers that do
-    not come back are those of the bad files.
+    A failing op ends its graph without saying which file of the batch was bad. So the
+    files go through a dataset that ignores errors, and the indices that do not come
+    back are those of the bad files.
 
     Args:
-      jpeg: (batch,) strings, a file's bytes each.
+      jpeg: (batch,) strings, the bytes of one file each.
       height, width: pixels.
 
     Returns:
       (batch, height, width, 3) uint8, RGB.
 
     Raises:
-      tf.errors.InvalidArgumentError: when it runs, naming the indices.
+      tf.errors.InvalidArgumentError: at run time; it lists the indices of bad files.
     """
     count = tf.size(jpeg, out_type=tf.int64)
     files = tf.data.Dataset.from_tensor_slices(jpeg).enumerate()
-    # One at a time: threads of its own would cost a request more than they give.
+    # Without parallel calls, because threads would cost a request more than they save.
     decoded = files.map(
         lambda index, file: (index, preprocess.decode_and_resize(file, height, width))
     ).ignore_errors()
-    # Keeps the one batch from being empty, which would be an error of its own.
+    # One more element, because an empty batch would be an error.
     end = tf.data.Dataset.from_tensors(
         (tf.constant(-1, tf.int64), tf.zeros([height, width, 3], tf.uint8))
     )
@@ -198,7 +198,7 @@ def warmup_requests(
 
 
 def _shapes(network: tf.keras.Model) -> tuple[int, int, int]:
-    """Height and width of the input, and the embedding's dimensions."""
+    """Returns height and width of the input, and the embedding's dimensions."""
     source, target = network.input_shape, network.output_shape
     flat = isinstance(target, tuple) and len(target) == 2
     if len(source) != 4 or source[3] != 3 or None in source[1:] or not flat:

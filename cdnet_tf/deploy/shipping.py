@@ -1,9 +1,9 @@
-"""From a finished training and its int8 export to files that are shipped by name.
+"""Makes shipped weights from a finished training and its int8 export.
 
 A network is shipped as Keras weights, an int8 TFLite file, a record and a model card.
-The record says nothing that was not measured on these weights: of the training it takes
-the evaluation of its own `model.keras`, of the export what the gate measured on the
-file. `shipped` finds the files again.
+The record holds only what was measured on these weights: the training's evaluation of
+its `model.keras`, and the gate's measurements of the int8 file. `shipped` finds the
+files by name.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def training(run_dir: pathlib.Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: the training has not ended.
-      ValueError: the evaluation is not of that file, mirrored images, or was of people
-        held out of training.
+      ValueError: the evaluation is of another file, used mirrored images, or was made
+        on people held out of training.
     """
     path, model = run_dir / "evaluation.json", run_dir / "model.keras"
     for file in (path, model):
@@ -47,14 +47,14 @@ def training(run_dir: pathlib.Path) -> dict[str, Any]:
     found = json.loads(path.read_text("utf-8"))
     if found.get("model", {}).get("sha256") != measurements.sha256(model):
         raise ValueError(
-            f"{path} was not measured on {model}, or does not say so; name a run of "
-            "this version."
+            f"{path} was not measured on {model}, or does not say so; name a run that "
+            "was trained with this version."
         )
     flags = found["provenance"]["flags"]
     if found["flip"] or flags.get("holdout_identities"):
         raise ValueError(
-            f"{path} has --flip or --holdout_identities; ship what was measured on "
-            "the plain test images."
+            f"{path} was made with --flip or --holdout_identities; ship weights that "
+            "were measured on the plain test images."
         )
     return found
 
@@ -67,12 +67,12 @@ def int8_row(
     Args:
       export_dir: folder that `export_tflite` filled.
       model: the `model.keras` that was exported.
-      file: name of the file; needed only where there are several.
+      file: name of the file; needed only if there are several.
 
     Raises:
       FileNotFoundError: there is no report.
-      ValueError: no such file passed the gate, or several did; it was changed since; it
-        is of another network; or it was judged on a part of the images.
+      ValueError: no such file passed the gate, or several did; the file was changed
+        since, is of another network, or was judged on a part of the images.
     """
     report = export_dir / export_report.NAME
     if not report.is_file():
@@ -94,10 +94,10 @@ def int8_row(
     path = export_dir / name
     if not path.is_file() or row["measured"]["sha256"] != measurements.sha256(path):
         raise ValueError(
-            f"{path} is not the file that {report} tells of; export again."
+            f"{path} is not the file that {report} describes; export again."
         )
     if row["export"].get("model_sha256") != measurements.sha256(model):
-        raise ValueError(f"{path} was not exported from {model}; export that one.")
+        raise ValueError(f"{path} was not exported from {model}; export that network.")
     if row["measured"]["subset"]:
         raise ValueError(
             f"{path} was judged on {row['measured']['subset']}; export it without "
@@ -116,11 +116,11 @@ def ship(
 ) -> dict[str, Any]:
     """Writes weights, TFLite file, card and record of a network, all or none of them.
 
-    The record, by which `shipped` knows a network, gets its name last.
+    The record gets its name last, because `shipped` recognises a network by it.
 
     Args:
       name: DATASET/NETWORK.
-      folder: of all shipped files; that of the data set is made.
+      folder: of all shipped files; the data set's folder in it is made.
       run_dir: of the training.
       int8: the exported file.
       evaluation: of the training's network, see `training`.
@@ -131,7 +131,7 @@ def ship(
 
     Raises:
       ValueError: the name does not begin with the evaluation's data set, or the card
-        knows nothing of that data set.
+        does not know the terms of that data set.
     """
     model = run_dir / "model.keras"
     dataset, _, network = name.partition("/")
@@ -146,7 +146,7 @@ def ship(
             path = target / f"{network}{suffix}"
             return files.enter_context(atomic_files.replacing(path))
 
-        # Named in reverse order: the record last.
+        # Files are renamed in reverse order, so the record comes last.
         written = {
             end: writing(end) for end in (".json", ".md", "_int8.tflite", ".keras")
         }
@@ -175,11 +175,11 @@ def _identified(path: pathlib.Path) -> dict[str, Any]:
 def measured_int8(
     row: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Returns what a record says of an int8 file.
+    """Returns a record's entries about an int8 file.
 
     Args:
       row: of the export's report.
-      evaluation: of the file, where there is one; it adds the pairs of cameras.
+      evaluation: of the file, if there is one; it adds the pairs of cameras.
     """
     said = {name: row[name] for name in ("bytes", "macs", "map_drop", "cosine_mean")}
     said |= {name: row[name] for name in ("cosine_min", "measured")}
@@ -195,14 +195,14 @@ def measured_int8(
 
 
 def _plain(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """An evaluation's numbers, without the long curve."""
+    """Returns an evaluation's numbers without the CMC curve."""
     found = {name: evaluation[name] for name in _OF_EVALUATION}
     scores = {name: found["scores"][name] for name in _OF_SCORES}
     return found | {"scores": scores}
 
 
 def _description(model: pathlib.Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What the record says of the network; an evaluation's keys have its meanings."""
+    """Returns a record's entries about the network; some keys are an evaluation's."""
     opened = embedders.open_model(model)
     provenance = evaluation["provenance"]
     flags = _portable(provenance["flags"])
@@ -226,7 +226,7 @@ def _description(model: pathlib.Path, evaluation: Mapping[str, Any]) -> dict[str
 
 
 def _portable(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags that mean the same on another machine: no paths in them."""
+    """Takes paths out of flags, so that they mean the same on another machine."""
     changed = dict(flags)
     source = str(flags["genotype"])
     if source not in networks.NAMES:
@@ -238,7 +238,7 @@ def _portable(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layers(network: str) -> list[list[int]] | None:
-    """The branches; None of a network that has none, such as OSNet."""
+    """Returns the branches; None if the network has none, such as OSNet."""
     try:
         return [list(layer) for layer in genotype.load(network).layers]
     except FileNotFoundError:
@@ -249,4 +249,4 @@ def _check_same_weights(first: pathlib.Path, second: pathlib.Path) -> None:
     ours, theirs = (embedders.load_network(path) for path in (first, second))
     pairs = list(zip(ours.weights, theirs.weights, strict=True))
     if not all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs):
-        raise ValueError(f"The small copy of {first} has other weights; it is a bug.")
+        raise ValueError(f"The small copy of {first} has other weights; report a bug.")

@@ -1,10 +1,10 @@
-"""New networks out of the blocks of a few converted ones, without converting again.
+"""Assembles files of new networks from the blocks of a few converted networks.
 
-Building, tracing and converting a network takes seconds; its file is a list of
-operations, of which each block's stand together. So the blocks of twelve donors, of
-which each has another branch in all six places, make up every network of the search
-space. A stitched file computes with its donors' weights and ranges: it is as large and
-takes as long as one converted by itself, and what it computes is of no use.
+Building, tracing and converting a network takes seconds. Its file is a list of
+operations in which those of a block stand together. So twelve donors, each with a
+different branch in all six places, provide the blocks for every network of the search
+space. A stitched file has its donors' weights and ranges: it is as large and as fast as
+a converted one, but its embeddings are of no use.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _BLOCK = re.compile(r"/block(\d)/")
 
 
 class Donor:
-    """A calibrated float file, its operations by block.
+    """A calibrated float file, with its operations by block.
 
     Args:
-      content: of the file, of a network of `networks.build`.
+      content: bytes of the file; the network must come from `networks.build`.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -31,8 +31,8 @@ class Donor:
         self.graph = self.model.subgraphs[0]
 
     def block(self, op) -> int | None:
-        """Number of the block that an operation belongs to, 1 to 6; None of others."""
-        # Of several joined names the first is that of the operation itself.
+        """Number of an operation's block, 1 to 6; None if it is in no block."""
+        # If names are joined, the first is that of the operation itself.
         name = self.graph.tensors[op.outputs[0]].name.decode().partition(";")[0]
         found = _BLOCK.search(name)
         return int(found[1]) if found else None
@@ -46,11 +46,11 @@ class Donor:
 
 
 def stitched(blocks: Sequence[Donor]) -> bytes:
-    """Returns a calibrated float file made of blocks of several.
+    """Returns a calibrated float file that is made of the blocks of several donors.
 
     Args:
-      blocks: the donor of each of the six blocks, all of one width and input size; what
-        is no block comes from the first one's.
+      blocks: the donor of each of the six blocks, all of one width and input size.
+        Operations outside of blocks come from the first donor.
     """
     skeleton = blocks[0]
     sheet = _Sheet(skeleton)
@@ -74,30 +74,30 @@ def _splice(sheet: _Sheet, skeleton: Donor, donor: Donor, block: int) -> None:
     sheet.places[donor, into] = sheet.places[skeleton, expected]
     for op in theirs:
         sheet.add(donor, op)
-    # Whatever reads the skeleton's block reads the donor's instead.
+    # The operations behind the skeleton's block now read the donor's block.
     end = sheet.places[donor, theirs[-1].outputs[0]]
     sheet.places[skeleton, ours[-1].outputs[0]] = end
 
 
 def _entries(donor: Donor, operators: Sequence) -> set[int]:
-    """Tensors that a block reads and neither writes nor holds; there is one."""
+    """Returns the tensors that a block gets from outside; there is exactly one."""
     inside = {tensor for op in operators for tensor in op.outputs}
     read = {int(tensor) for op in operators for tensor in op.inputs if tensor >= 0}
     return {each for each in read - inside if not donor.is_constant(each)}
 
 
 class _Sheet:
-    """A file in the making.
+    """A file that is being assembled.
 
     Attributes:
-      places: where a donor's tensor stands in the new file.
+      places: index in the new file of a donor's tensor.
     """
 
     def __init__(self, skeleton: Donor) -> None:
         self.model = copy.copy(skeleton.model)
         self.graph = copy.copy(skeleton.graph)
         self.model.subgraphs = [self.graph]
-        self.model.buffers = [schema.BufferT()]  # The first one is empty by rule.
+        self.model.buffers = [schema.BufferT()]  # The first buffer must be empty.
         self.model.operatorCodes = []
         self.model.metadata = self.model.signatureDefs = None
         self.graph.tensors, self.graph.operators = [], []
@@ -107,7 +107,7 @@ class _Sheet:
         self.graph.inputs = [self._place(skeleton, i) for i in skeleton.graph.inputs]
 
     def add(self, donor: Donor, op) -> None:
-        """Appends an operation, with the tensors that are not there yet."""
+        """Appends an operation, and the tensors that are still missing."""
         new = copy.copy(op)
         new.opcodeIndex = self._code(donor.model.operatorCodes[op.opcodeIndex])
         new.inputs = [self._place(donor, i) if i >= 0 else i for i in op.inputs]

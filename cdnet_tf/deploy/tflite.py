@@ -1,6 +1,6 @@
-"""A Keras network as a TFLite file: six variants, two layouts, one image or any number.
+"""Converts a Keras network to TFLite: six variants, two layouts, one image or more.
 
-What a written file holds is checked and described in `tflite_file`.
+`tflite_file` checks and describes the written files.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ def convert(
     seconds: dict[str, float] | None = None,
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> bytes:
-    """Converts a network, and describes the file in it; `tflite_file.check` judges it.
+    """Converts a network to a TFLite file that contains its own description.
 
     Args:
-      network: normalised (b, h, w, 3) -> (b, d). One that `quantize.trainable` gave
-        brings its ranges with it; too narrow ones are widened in it.
+      network: normalised (b, h, w, 3) -> (b, d). A network from `quantize.trainable`
+        has ranges; those that are too narrow are widened in it.
       variant: one of `VARIANTS`. `uint8` takes pixels 0..255; its first operation, a
         depthwise 1x1 convolution, normalises them, so that the stem pads with the mean
         colour as in training.
       layout: of the input; `nchw` is transposed back in the graph.
       dynamic_batch: leave the batch size free, instead of 1.
-      images: (n, h, w, 3) uint8 for calibration; for the integer variants of a network
-        without ranges.
-      keep_float: layers of the integer variants to leave in float; not of a network
-        that brings its ranges.
-      normalisation: what the network expects, see `network_file`; recorded in the file.
-      seconds: gets the time of each step: `calibrate`, where there is calibration, and
-        `convert`, all the rest.
+      images: (n, h, w, 3) uint8 for calibration; needed by the integer variants of a
+        network without ranges.
+      keep_float: layers of the integer variants to leave in float; ignored for a
+        network with ranges.
+      normalisation: what the network expects, see `network_file`; noted in the file.
+      seconds: gets the time of calibration, if there is one, as `calibrate`, and of all
+        other steps as `convert`.
 
     Raises:
-      ValueError: an unknown variant or layout, no calibration images, or a name in
-        `keep_float` that no layer has.
+      ValueError: the variant or the layout is unknown, there are no calibration images,
+        or no layer has a name in `keep_float`.
     """
     if variant not in VARIANTS or layout not in LAYOUTS:
         raise ValueError(
@@ -89,7 +89,7 @@ def convert(
 
 
 def _converted(made: tf.lite.TFLiteConverter, variant: str) -> bytes:
-    """Without calibration: floats, or integers whose ranges the network brings."""
+    """Converts without calibration, to floats, or to integers if there are ranges."""
     if variant == "float16":
         made.target_spec.supported_types = [tf.float16]
     if variant != "float32":
@@ -108,7 +108,7 @@ def converter(
     dynamic_batch: bool = False,
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> tf.lite.TFLiteConverter:
-    """A converter of the float graph that a variant and a layout begin with."""
+    """Returns a converter of the float graph for a variant and a layout."""
     batch = None if dynamic_batch else 1
     _, height, width, channels = network.input_shape
     shape = [batch, height, width, channels]
@@ -127,7 +127,7 @@ def converter(
         tf.TensorSpec(shape, name=tflite_file.INPUT)
     )
     made = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
-    # Else the graph goes to disk as a SavedModel and back, most of a conversion's time.
+    # Otherwise most of the time is spent on writing and reading a SavedModel.
     made.experimental_lower_to_saved_model = False
     return made
 
@@ -138,7 +138,7 @@ def fed(
     layout: str,
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> np.ndarray:
-    """Images as the float graph of a variant takes them.
+    """Returns images as the float graph of a variant takes them.
 
     Args:
       images: (n, h, w, 3) uint8, RGB.
@@ -147,7 +147,7 @@ def fed(
     if images is None or not len(images):
         raise ValueError(f"{variant} needs calibration images; pass some, better 100.")
     if variant == "uint8":
-        # The ends of the range, so that a pixel and its integer are the same.
+        # With a range of exactly 0..255, a pixel and its integer are the same.
         values = images.astype(np.float32)
         values[0].flat[0], values[0].flat[1] = 0, 255
     else:
@@ -177,7 +177,7 @@ def worst_layers(
 
 
 def latency(content: bytes, runs: int = 30) -> float:
-    """Median time of a run on one image, seconds, on one thread, after a warm-up."""
+    """Returns the median time of a run, seconds, on one thread, after a warm-up."""
     interpreter = tf.lite.Interpreter(model_content=content, num_threads=1)
     with quiet.held_back():
         interpreter.allocate_tensors()
@@ -190,7 +190,7 @@ def latency(content: bytes, runs: int = 30) -> float:
 
 
 def processor() -> str:
-    """The CPU's name, as a latency must carry it."""
+    """Returns the CPU's name, which is reported with every latency."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:
@@ -204,12 +204,12 @@ def processor() -> str:
 def _normalised(
     pixels: tf.Tensor, rounded: bool, normalisation: preprocess.Normalisation
 ) -> tf.Tensor:
-    """`preprocess.normalise` as one depthwise 1x1 convolution.
+    """Computes `preprocess.normalise` as one depthwise 1x1 convolution.
 
     Args:
       pixels: (b, h, w, 3) float, 0..255.
-      rounded: say that a pixel is an integer, for want of calibration.
-      normalisation: the network's.
+      rounded: mark pixels as integers, which calibration would find out otherwise.
+      normalisation: what the network expects.
     """
     if rounded:
         pixels = tf.quantization.fake_quant_with_min_max_args(pixels, 0, 255)

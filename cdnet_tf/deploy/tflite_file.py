@@ -1,9 +1,9 @@
-"""What a written TFLite file holds: its description, its operations, its promises.
+"""Describes a written TFLite file, and checks that it keeps its variant's promises.
 
-A file says by itself what it takes: signature `serving_default` from `images` to
-`embedding`, a description, and the JSON buffer `cdnet_tf` with normalisation, scale and
-zero point. All of it is read from the written bytes, so it cannot promise what the
-converter did not do.
+A file says by itself what it takes. It has a signature `serving_default` from `images`
+to `embedding`, a description, and a JSON buffer `cdnet_tf` with normalisation, scale
+and zero point. All this is taken from the written bytes, so that it cannot promise
+anything that the converter did not do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-# Flatbuffer classes of the TFLite schema; they come with TensorFlow and are not listed
-# among its public names. They import `flatbuffers`, which TensorFlow requires.
+# Flatbuffer classes of the TFLite schema, which TensorFlow does not list as public.
+# They import `flatbuffers`, which TensorFlow requires.
 from tensorflow.lite.python import schema_py_generated as schema
 
 from cdnet_tf.data import preprocess
@@ -27,7 +27,7 @@ METADATA = "cdnet_tf"
 INPUT, OUTPUT = "images", "embedding"
 # Variants that compute in integers throughout.
 INTEGER_VARIANTS = ("int8", "uint8", "int8_float_io")
-# What a whole-integer network may consist of; accelerators support little more.
+# Operations of a whole-integer network; accelerators support little more.
 INTEGER_OPS = frozenset(
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D LOGISTIC MAX_POOL_2D "
     "MEAN MUL PAD STRIDED_SLICE".split()
@@ -36,7 +36,7 @@ _INTEGERS = ("INT8", "UINT8", "INT32")
 
 
 class RefusedError(ValueError):
-    """A converted file is not what its variant promises."""
+    """A converted file does not keep what its variant promises."""
 
 
 def is_integer(variant: str) -> bool:
@@ -51,12 +51,12 @@ def described(
     layout: str,
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> bytes:
-    """Adds names, signature, description and metadata to what the converter gave.
+    """Adds names, signature, description and metadata to a converted file.
 
     Args:
-      content: the converter's.
+      content: bytes from the converter.
       name: of the network.
-      variant, layout, normalisation: what was asked for, see `tflite.convert`.
+      variant, layout, normalisation: arguments of the conversion, see `tflite.convert`.
     """
     parsed = _Graph(content)
     model, graph = parsed.model, parsed.graph
@@ -81,18 +81,18 @@ def described(
 def check(
     content: bytes, variant: str, layout: str, keep_float: Sequence[str] = ()
 ) -> None:
-    """Refuses a file that is not what its variant promises.
+    """Refuses a file that does not keep what its variant promises.
 
-    In an integer variant every tensor is an integer, every operation is one of
-    `INTEGER_OPS`, and values are requantised nowhere but at the input and the output
-    themselves: QUANTIZE may read the input (pixels to int8, or a float input),
-    DEQUANTIZE may write a float output. TRANSPOSE may stand first, for `nchw`. With
-    `keep_float`, the named layers may run in float, between a DEQUANTIZE and a
-    QUANTIZE, and no others. No sum of products is rescaled by `ranges.FACTOR_LIMIT` or
-    more, which today's default kernels refuse.
+    In an integer variant every tensor is an integer, and every operation is one of
+    `INTEGER_OPS`. Values are requantised only at the input and the output: QUANTIZE may
+    read the input (pixels to int8, or a float input), and DEQUANTIZE may write a float
+    output. TRANSPOSE may come first, for `nchw`. The layers of `keep_float`, and no
+    others, may run in float between a DEQUANTIZE and a QUANTIZE. No sum of products may
+    be rescaled by `ranges.FACTOR_LIMIT` or more, which today's kernels refuse.
 
     Raises:
-      RefusedError: names the operation, and the tensor that it writes.
+      RefusedError: the file breaks a promise; the operation and the tensor that it
+        writes are named.
     """
     graph = _Graph(content)
     for op in graph.operators:
@@ -132,10 +132,10 @@ def _check_inside(graph: _Graph, op, what: str, keep_float: Sequence[str]) -> No
 
 
 def describe(content: bytes) -> dict[str, Any]:
-    """The description in a file that `convert` wrote.
+    """Returns the description in a file that `tflite.convert` wrote.
 
     Raises:
-      ValueError: the file holds none.
+      ValueError: the file has no description.
     """
     model = schema.Model.GetRootAsModel(content, 0)
     for i in range(model.MetadataLength()):
@@ -146,7 +146,7 @@ def describe(content: bytes) -> dict[str, Any]:
 
 
 def normalisation(content: bytes) -> preprocess.Normalisation | None:
-    """What a file expects of its images; None if it takes pixels, or says nothing."""
+    """Returns a file's normalisation; None if it takes pixels or does not say."""
     try:
         record = describe(content)["input"]
     except ValueError:
@@ -158,14 +158,14 @@ def normalisation(content: bytes) -> preprocess.Normalisation | None:
 
 
 def op_counts(content: bytes) -> dict[str, int]:
-    """How often each operation occurs, by TFLite's name."""
+    """Counts how often each operation occurs, by TFLite's name."""
     graph = _Graph(content)
     counts = Counter(graph.op_name(op) for op in graph.operators)
     return dict(sorted(counts.items()))
 
 
 def writers(content: bytes) -> dict[str, str]:
-    """The operation that writes each tensor, TFLite's names of both, tensor first."""
+    """Returns tensor -> the operation that writes it, both by TFLite's names."""
     graph = _Graph(content)
     return {
         graph.tensor_name(tensor): graph.op_name(op)
@@ -235,7 +235,7 @@ def _record(
 
 
 def _rounding(tensor) -> dict[str, Any]:
-    """Scale and zero point: value = scale * (integer - zero_point); None of floats."""
+    """Returns scale and zero point: value = scale * (integer - zero_point), or None."""
     rounding = tensor.quantization
     if rounding is None or rounding.scale is None or tensor.type == 0:
         return {"scale": None, "zero_point": None}
@@ -246,7 +246,7 @@ def _rounding(tensor) -> dict[str, Any]:
 
 
 class _Graph:
-    """The one graph of a file, by names instead of numbers."""
+    """The only graph of a file, with names instead of numbers."""
 
     _TYPES = {v: k for k, v in vars(schema.TensorType).items() if k[0] != "_"}
 
@@ -265,9 +265,9 @@ class _Graph:
         return self.graph.tensors[tensor].name.decode()
 
     def factor(self, op) -> float:
-        """What an operation multiplies its sums of products by; the largest channel's.
+        """Returns the largest factor by which an operation rescales sums of products.
 
-        0 where it sums none, or in floats.
+        It is 0 for operations without such sums, and for floats.
         """
         if self.op_name(op) not in ranges.PRODUCTS:
             return 0.0
@@ -279,7 +279,7 @@ class _Graph:
         return float(source[0] * max(weights) / result[0])
 
     def at_border(self, op, layout: str) -> bool:
-        """Whether an operation only brings the input in, or the output out."""
+        """Whether an operation only converts the input or the output."""
         name = self.op_name(op)
         if name == "QUANTIZE":
             return op.inputs[0] in self.graph.inputs
@@ -295,9 +295,9 @@ class _Graph:
 
 
 class _Builder(schema.flatbuffers.Builder):
-    """Starts every vector at a multiple of 16 bytes, as the schema asks for weights.
+    """Starts every vector at a multiple of 16 bytes, as the schema demands for weights.
 
-    The Python writer does not know `force_align`, and kernels for ARM rely on it.
+    Python's writer ignores the schema's `force_align`, on which ARM kernels rely.
     """
 
     def StartVector(self, elemSize, numElems, alignment):  # noqa: N802, N803

@@ -1,13 +1,13 @@
-"""The authors' PyTorch weights in our networks.
+"""Loads the authors' PyTorch weights into our networks.
 
 Their state dicts name a weight by its path through their modules. `base` is the stem
 and eight cells: blocks 1 and 2, a DownSample, blocks 3 and 4, a DownSample, blocks 5
-and 6. A cell of CDNet holds its CBlocks as `ops.0` and, where there are two, `ops.1`;
-a cell of CNet is a CBlock. In a CBlock, `conv1` and `conv2` are the streams, a number
-for each Lite; in `op`, convolutions and BN are numbered in the order they run, BN
-without its ReLU. `neck` is the FBLNeck.
+and 6. A cell of CDNet holds its CBlocks as `ops.0` and, if there are two, `ops.1`; a
+cell of CNet is a CBlock. In a CBlock, `conv1` and `conv2` are the streams, with a
+number for each Lite; in `op`, convolutions and BN are numbered in the order they run,
+and ReLUs have no number. `neck` is the FBLNeck.
 
-Takes NumPy arrays: PyTorch is needed to read a file, and for nothing else.
+Weights arrive as NumPy arrays; PyTorch is only needed to read a file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cdnet_tf.nn import genotype, networks
 
 NETWORKS = ("cnet", "cdnet")
 
-# Of a Keras weight, by its name and rank: the PyTorch entry, and that entry's axes in
-# the order in which Keras has them. PyTorch's convolutions are OIHW, its Linears OI.
+# Name and rank of a Keras weight -> the PyTorch entry, and the order of its axes in
+# Keras. PyTorch's convolutions are OIHW, its Linears OI.
 _LAYOUTS = {
     ("kernel", 4): ("weight", (2, 3, 1, 0)),
     ("depthwise_kernel", 4): ("weight", (2, 3, 0, 1)),
@@ -38,7 +38,7 @@ _LAYOUTS = {
 
 
 def module_names(network: str) -> Iterator[tuple[str, str]]:
-    """Our layer and the authors' module for each layer with weights, heads included.
+    """Yields our name and the authors' module of each layer with weights, with heads.
 
     Args:
       network: one of `NETWORKS`.
@@ -89,20 +89,20 @@ def restore(
 ) -> tf.keras.Model:
     """Builds a network and gives it the authors' weights.
 
-    The number of identities is read off the classifier, and the stem, which is another
-    for CIFAR, off its kernel.
+    The number of identities is taken from the classifier's shape, and the kind of stem
+    (re-ID or CIFAR) from its kernel's.
 
     Args:
       state: arrays by the authors' names, with or without DataParallel's `module.`
-        before each. `num_batches_tracked` has no use here and is passed over.
+        before each. `num_batches_tracked` is ignored.
       network: one of `NETWORKS`.
       heads: whether to keep the training heads; the model is then that of
-        `networks.build` with `num_classes`. Without, the state need not have them.
+        `networks.build` with `num_classes`. Otherwise `state` need not have them.
       input_shape: height, width, 3; no weight depends on it.
 
     Raises:
-      ValueError: if the network is unknown, or if entries are missing, unexpected or
-        misshapen; all are listed.
+      ValueError: the network is unknown, or entries are missing, unexpected or
+        misshapen; all of them are listed.
     """
     if network not in NETWORKS:
         raise ValueError(
@@ -129,13 +129,13 @@ def restore(
 
 
 def normalisation(state: Mapping[str, np.ndarray]) -> preprocess.Normalisation:
-    """Returns what the authors' networks with the stem of this state expect."""
+    """Returns the normalisation that the authors' network of this state expects."""
     stem = _stem(_unwrapped(state))
     return preprocess.CIFAR if stem == "cifar" else preprocess.IMAGENET
 
 
 def _unwrapped(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """The state without DataParallel's prefix."""
+    """Returns the state without DataParallel's prefix."""
     if not (state and all(name.startswith("module.") for name in state)):
         return state
     return {name[len("module.") :]: value for name, value in state.items()}
@@ -147,7 +147,7 @@ def _stem(state: Mapping[str, np.ndarray]) -> str:
 
 
 def _num_classes(state: Mapping[str, np.ndarray]) -> int:
-    """Rows of a classifier; 1 where there is none, for the rest to report."""
+    """Returns a classifier's rows; 1 if it is missing, which is reported later."""
     for part in ("global", "local"):
         classifier = state.get(f"neck.{part}_classifier.weight", np.empty(0))
         if classifier.ndim == 2 and len(classifier):
@@ -168,7 +168,7 @@ class _Weight(NamedTuple):
 def _weights(
     model: tf.keras.Model, network: str
 ) -> tuple[dict[str, _Weight], tuple[str, ...]]:
-    """Weights by the authors' entry, and the modules that the model does without."""
+    """Returns weights by the authors' entry, and the modules that the model lacks."""
     modules = dict(module_names(network))
     weights = {}
     for layer in model.layers:
@@ -185,7 +185,7 @@ def _problems(
     weights: Mapping[str, _Weight],
     unused: tuple[str, ...],
 ) -> list[str]:
-    """A line for each entry that is missing, unexpected or of another shape."""
+    """Lists entries that are missing, unexpected or of another shape."""
     problems = [
         f"missing: {name} {weight.torch_shape}"
         for name, weight in weights.items()

@@ -1,8 +1,8 @@
-"""Folders as TensorFlow Serving polls them: numbered versions, and models.config.
+"""Writes folders that TensorFlow Serving polls: numbered versions and models.config.
 
-A server takes every folder with a number for a name for a version, as soon as it sees
-it. So a version is written under a hidden name and renamed when it is whole, and no
-version is ever written twice.
+A server loads every folder whose name is a number as soon as it sees the folder. So a
+version is written under a hidden name and renamed when it is whole, and no version is
+ever written twice.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from cdnet_tf import atomic_files
 
-# Where the line for `docker run` in docs/serving.md mounts the folder of the models.
+# The `docker run` of docs/serving.md mounts the folder of the models here.
 _MOUNT = "/models"
 _HEADER = "# For tensorflow_model_server --model_config_file; see docs/serving.md.\n"
 
 
 def check_free(directory: str | os.PathLike) -> None:
-    """Raises unless a version can be written there.
+    """Checks that a new version can be written to a folder.
 
     Raises:
       ValueError: the name is not a number as TensorFlow Serving writes it.
-      FileExistsError: the version is there; names the next that is free.
+      FileExistsError: the version exists; the error names the next free number.
     """
     directory = pathlib.Path(directory)
     if not _is_version(directory.name):
         raise ValueError(
-            f"output_dir={directory} does not end in a version number; TensorFlow "
+            f"output_dir={directory} does not end in a version number, and TensorFlow "
             f"Serving takes no other name. Use {_next(directory)}."
         )
     if os.path.lexists(directory):
@@ -47,19 +47,19 @@ def check_free(directory: str | os.PathLike) -> None:
 def new_version(directory: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields an empty folder that becomes `directory` once it is filled.
 
-    After an error in between nothing is left.
+    If an error is raised meanwhile, nothing is left behind.
 
     Args:
       directory: the version's, `.../NAME/NUMBER`; folders above it are made.
 
     Raises:
-      ValueError, FileExistsError: as `check_free`, before and after.
+      ValueError, FileExistsError: as `check_free`, which is called before and after.
     """
     directory = pathlib.Path(directory)
     check_free(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=directory.parent) as hidden:
-        # A folder within, because the hidden one is closed to other users.
+        # An inner folder is used, because the hidden one is closed to other users.
         partial = pathlib.Path(hidden, directory.name)
         partial.mkdir()
         yield partial
@@ -74,14 +74,14 @@ def set_label(config: str | os.PathLike, name: str, version: int, label: str) ->
     policy is not a list of versions (`latest`, `all`) keeps its policy.
 
     Args:
-      config: `models.config`; made if missing.
+      config: `models.config`; it is made if missing.
       name: of the model, and of the folder that holds its versions.
-      version: its number.
-      label: for clients, such as `stable`. Empty: `stable` if the model has no label
-        yet, else `canary`, so that no traffic moves by itself.
+      version: number of the version.
+      label: for clients, such as `stable`. An empty label stands for `stable` if the
+        model has no label yet, else `canary`, so that no traffic moves by itself.
 
     Raises:
-      ValueError: the file is there and cannot be parsed.
+      ValueError: the file cannot be parsed.
     """
     config = pathlib.Path(config)
     servers = read_config(config)
@@ -103,7 +103,7 @@ def read_config(config: str | os.PathLike) -> model_server_config_pb2.ModelServe
     """Reads `models.config`; a missing file reads as an empty one.
 
     Raises:
-      ValueError: it cannot be parsed.
+      ValueError: the file cannot be parsed.
     """
     config = pathlib.Path(config)
     servers = model_server_config_pb2.ModelServerConfig()
@@ -123,7 +123,7 @@ def _is_version(name: str) -> bool:
 
 
 def _next(directory: pathlib.Path) -> pathlib.Path:
-    """The number after the highest that is taken, beside `directory`."""
+    """Returns the version after the highest one beside `directory`."""
     names = os.listdir(directory.parent) if directory.parent.is_dir() else []
     taken = [int(name) for name in names if _is_version(name)]
     return directory.with_name(str(max(taken, default=0) + 1))
