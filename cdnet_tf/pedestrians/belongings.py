@@ -1,4 +1,4 @@
-"""Draws what a person carries or wears on the head."""
+"""Draws hats and things that a person carries."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def hat(pen, person):
 
 
 def carried(pen, person, pose):
-    """Prepares what is carried.
+    """Prepares the drawing of the thing that a person carries.
 
     Returns:
-      Its depth and the function of (pen, person) that draws it.
+      The thing's depth, and the function of (pen, person) that draws it.
     """
     return _CARRIED[person.carried](pen, person, pose)
 

@@ -1,9 +1,9 @@
 """Draws a person: an articulated figure with clothes, hair and something to carry.
 
-The joints stand in three dimensions and are turned before they are drawn, so that one
-description serves the front, the back and the sides, a stride looks wide from the side
-alone, and a backpack hides behind its owner. Lengths are in units of the body's
-height: x to the person's left, y down from the crown, z forward.
+The joints have three dimensions and are turned before they are drawn. So one
+description serves front, back and sides, a stride looks wide only from the side, and a
+backpack hides behind its owner. Lengths are in units of the body's height: x to the
+person's left, y down from the crown, z forward.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def draw(
 
     Args:
       image: RGB, changed in place.
-      person: whom.
-      pose: how.
+      person: the person to draw.
+      pose: how the person stands.
       foot: pixel (x, y) between the feet.
       height: pixels from sole to crown of a person of height 1.
     """
@@ -62,7 +62,7 @@ _SKIRT = ((0.47, 0.09, 0.07), (0.58, 0.115, 0.09), (0.72, 0.14, 0.115))
 
 
 def _distance_shade(pen, side):
-    """The far leg and arm lie in the body's shadow."""
+    """Returns a factor of brightness: the far leg and arm are in the body's shadow."""
     return 0.8 if pen.depth(side, 0) < -0.4 else 1.0
 
 
@@ -127,7 +127,7 @@ _SHADOW = [max(0, level - 128) * 0.7 for level in range(256)]
 
 
 def _cloth(pen, person, size):
-    """Makes a piece of the top's cloth; prints show on front and back alone."""
+    """Makes a piece of the top's cloth; a logo shows on front and back only."""
     cloth = Image.new("RGB", size, people.COLOURS[person.top])
     paint = ImageDraw.Draw(cloth)
     accent = people.COLOURS[person.accent]
@@ -171,14 +171,14 @@ def _dots(paint, size, step, accent):
 
 
 def _bars(paint, size, step, accent):
-    """Diagonal stripes."""
+    """Paints diagonal stripes."""
     for x in _marks(size[0] + size[1], step * 1.2):
         ends = (x - size[1], size[1], x, 0)
         paint.line(ends, fill=accent, width=round(step * 0.45))
 
 
 def _marks(length, step):
-    """Positions a step apart that cover a length, the middle of it among them."""
+    """Returns positions a step apart that cover a length, centred on its middle."""
     first = length / 2 % step - step * 1.25
     return [first + i * step for i in range(int(length / step) + 3)]
 
@@ -214,7 +214,7 @@ def _head(pen, person):
 
 
 def _ponytail(pen, person):
-    """Draws it, if there is one; the head hides it from the front."""
+    """Draws a ponytail, if there is one; seen from the front, the head hides it."""
     if person.hair == "ponytail":
         joints = ((0, 0.04, -0.05), (0, 0.10, -0.085), (0, 0.19, -0.08))
         pen.limb(joints, 0.034, people.HAIRS[person.hair_colour])

@@ -1,4 +1,4 @@
-"""What a drawn person can look like: the attributes and the values they take."""
+"""The attributes of a drawn person, and the values that they take."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """What stays the same in every image of a person; the values are in `OPTIONS`.
+    """The looks of a person, alike in all images; the values are in `OPTIONS`.
 
     Attributes:
-      accent: second colour of the top's pattern.
-      coarse: size of the pattern; no matter where `pattern` is "plain".
-      carried: with its size, the side it is on and its colour; a large umbrella is
-        open. No matter where nothing is carried.
+      accent: second colour of the top's pattern; not used by "plain".
+      coarse: whether the pattern is large; not used by "plain".
+      carried: the thing carried. `large`, `left` and `carried_colour` describe it, if
+        there is one. A large umbrella is open.
     """
 
     skin: str
@@ -98,7 +98,7 @@ class Person:
 
     @property
     def side(self) -> int:
-        """The sign of x on the side of what is carried."""
+        """The sign of x on the side on which something is carried."""
         return 1 if self.left else -1
 
 

@@ -1,4 +1,4 @@
-"""Photographs a drawn person: cameras, what stands behind, and what stands in front."""
+"""Photographs a drawn person: cameras, backgrounds, and things in front."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdnet_tf.pedestrians import figures, people
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """What all images of one camera share."""
+    """The properties that all images of one camera share."""
 
     gains: np.ndarray  # (3,), colour cast
     gamma: float
@@ -26,7 +26,7 @@ class Camera:
     colours: np.ndarray  # (2, 3), of the background
     yaw: float  # where people mostly look, radians
     spread: float  # and how far they turn from it
-    jitter: float  # of the crop, as a part of its height
+    jitter: float  # deviation of the crop's place, as a part of its height
     occlusion: float  # probability of something in the way
 
 
@@ -63,8 +63,8 @@ def photograph(
     """Takes one image of a person, drawn at twice the size for smooth edges.
 
     Args:
-      person: who.
-      camera: of `camera`.
+      person: the person to draw.
+      camera: from `camera`.
       size: height and width, pixels.
       random: decides pose, place, light and noise.
       junk: crop badly.
@@ -88,7 +88,7 @@ def photograph(
 
 
 def _expose(pixels, camera: Camera, random) -> np.ndarray:
-    """Light, colour cast and noise of a camera."""
+    """Adds the light, colour cast and noise of a camera."""
     light = camera.gains * random.uniform(0.85, 1.15)
     pixels = 255 * (pixels / 255) ** camera.gamma * light
     pixels = 128 + camera.contrast * (pixels - 128)
@@ -97,7 +97,7 @@ def _expose(pixels, camera: Camera, random) -> np.ndarray:
 
 
 def _background(camera: Camera, size, random) -> Image.Image:
-    """The camera's scene, seen through a window that moves from image to image."""
+    """Draws the camera's scene, shifted at random in each image."""
     height, width = size
     first, second = (tuple(int(v) for v in colour) for colour in camera.colours)
     image = Image.new("RGB", (width, height), first)
@@ -129,7 +129,7 @@ def _background(camera: Camera, size, random) -> Image.Image:
 
 
 def _occlude(image: Image.Image, random) -> None:
-    """A pole, a low wall, a box or a passer-by's shoulder in front."""
+    """Draws a pole, a low wall, a box or a passer-by's shoulder in front."""
     width, height = image.size
     paint = ImageDraw.Draw(image)
     colour = tuple(int(v) for v in random.uniform(20, 220, 3))

@@ -27,11 +27,11 @@ class Pen:
         return self._x + across * self.height, self._y + y * self.height
 
     def depth(self, x, z):
-        """How much nearer than the body's axis; nearer is larger."""
+        """Returns how much nearer to the camera a point is than the body's axis."""
         return z * self.cos - x * self.sin
 
     def spread(self, width, depth):
-        """Half width, as seen, of something so wide and so deep."""
+        """Returns the visible half width of a body of this half width and depth."""
         return math.hypot(width * self.cos, depth * self.sin)
 
     def limb(self, joints, width, colour):
@@ -44,7 +44,7 @@ class Pen:
             self._draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def oval(self, centre, rx, ry, colour):
-        """Draws an ellipse that looks the same from everywhere."""
+        """Draws an ellipse that looks the same from all sides."""
         x, y = self.at(*centre)
         rx, ry = rx * self.height, ry * self.height
         self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=colour)
@@ -86,18 +86,18 @@ def shade(colour, factor):
 
 
 def turned(joint, angle, length):
-    """The far end of a limb that hangs from a joint, swung forward by an angle."""
+    """Returns the far end of a limb that hangs from a joint and swings forward."""
     x, y, z = joint
     return x, y + length * math.cos(angle), z + length * math.sin(angle)
 
 
 def middle(a, b):
-    """The point halfway between two joints."""
+    """Returns the point halfway between two joints."""
     return tuple((x + y) / 2 for x, y in zip(a, b))
 
 
 def arm_joints(person, pose, side):
-    """Shoulder, elbow and hand; an arm that carries something is held still."""
+    """Returns shoulder, elbow and hand; an arm that carries something moves less."""
     shoulder = (side * 0.108 * person.girth, 0.205, 0.0)
     swing = -0.9 * pose.stride * math.sin(pose.phase) * side
     busy = side == person.side and person.carried

@@ -1,9 +1,9 @@
 """Generates pedestrians on disk, in Market-1501's layout, from a seed.
 
-People come in families of four that differ in one or two details - the pattern of the
-top, what is carried and on which side, a hat - so that colour alone does not tell them
-apart. Cameras differ in colour, light, sharpness, background, angle and what stands in
-the way, so that pixels alone do not either. No photograph of anyone is needed.
+People come in families of four who differ in one or two details - the pattern of the
+top, the thing carried and its side, a hat - so that colour alone does not tell them
+apart. Cameras differ in colour, light, sharpness, background, angle and obstacles, so
+that pixels alone do not tell them apart either. No photograph of anyone is needed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cdnet_tf.pedestrians import people, scenes
 FAMILY = 4
 _DETAILS = ("pattern", "coarse", "carried", "large", "left", "hat", "legs")
 _RECORD = "pedestrians.json"
-_VERSION = 2  # of the drawing: raise it when the same seed gives other images
+_VERSION = 2  # Raise it when the same seed gives other images.
 
 
 def write_pedestrians(
@@ -42,16 +42,17 @@ def write_pedestrians(
 ) -> dict[str, int]:
     """Writes `bounding_box_train`, `query` and `bounding_box_test` under `root`.
 
-    The folder appears whole or not at all. One that was written with the same
+    The folder appears whole or not at all. A folder that was written with the same
     parameters is left as it is.
 
     Args:
       root: folder to make.
-      train_identities, test_identities: disjoint; each is seen by every camera.
-      cameras: at least 2.
+      train_identities, test_identities: numbers of people, who are all seen by every
+        camera. Nobody is in both groups.
+      cameras: number of cameras, 2 to 9.
       images_per_camera: of each identity, at least 2 (one becomes a test query).
-      distractors: gallery images of other people, identity 0000.
-      junk: gallery images of identity -1, badly cropped.
+      distractors: number of gallery images of other people, identity 0000.
+      junk: number of badly cropped gallery images, identity -1.
       height, width: pixels.
       seed: the same seed gives the same bytes.
 
@@ -73,7 +74,7 @@ def write_pedestrians(
         counts = _write(partial, **parameters)
         text = json.dumps({"parameters": record, "images": counts}, indent=1)
         (partial / _RECORD).write_text(text)
-        if not root.exists():  # else another process was quicker
+        if not root.exists():  # Another process may have been quicker.
             partial.replace(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -114,7 +115,7 @@ def _existing(root: pathlib.Path, record: dict) -> dict[str, int]:
     what = f"pedestrians of other parameters ({', '.join(other)})"
     raise FileExistsError(
         f"{root} exists and holds {what if found else 'something else'}; name another "
-        "folder, or delete it."
+        "folder, or delete this one."
     )
 
 
@@ -163,9 +164,9 @@ def _write(
 
 
 def families(root: str | os.PathLike) -> dict[int, int]:
-    """Returns identity -> number of its family, for a folder that was written here.
+    """Returns identity -> number of its family for a folder that was written here.
 
-    Empty for any other folder.
+    The result is empty for any other folder.
     """
     try:
         record = json.loads(pathlib.Path(root, _RECORD).read_text())
@@ -177,12 +178,12 @@ def families(root: str | os.PathLike) -> dict[int, int]:
 
 
 def _place(person: int) -> tuple[int, int]:
-    """Number of a person's family, and the person's place in it."""
+    """Returns the number of a person's family, and the person's place in it."""
     return divmod(person - 1, FAMILY)
 
 
 def family(person: int, seed: int = 0) -> people.Person:
-    """The attributes of a person; four in a row are a family.
+    """Returns the looks of a person; four people in a row are a family.
 
     Args:
       person: number, from 1.
@@ -194,7 +195,7 @@ def family(person: int, seed: int = 0) -> people.Person:
 
 @functools.lru_cache(maxsize=64)
 def _members(number: int, seed: int) -> tuple[people.Person, ...]:
-    """The people of a family: the first, and others who differ in two details."""
+    """Draws a family: the first member, and others who differ in up to two details."""
     random = np.random.default_rng((seed, 0, number))
     base: dict = {}
     members: dict[frozenset, people.Person] = {}
@@ -212,7 +213,7 @@ def _members(number: int, seed: int) -> tuple[people.Person, ...]:
 
 
 def _stands_out(*colours: str, against: str) -> bool:
-    """Whether a pattern and a bag show on a top, even with a camera of low contrast."""
+    """Whether colours show against another one, even with a camera of low contrast."""
     other = people.COLOURS[against]
     return all(math.dist(people.COLOURS[colour], other) > 80 for colour in colours)
 
@@ -222,7 +223,7 @@ def _one_of(values, random: np.random.Generator):
 
 
 def _visible(person: people.Person) -> dict:
-    """A person's attributes without those that nothing shows."""
+    """Returns a person's attributes without those that cannot be seen."""
     values = dataclasses.asdict(person)
     hidden = []
     if person.pattern == "plain":
@@ -239,7 +240,7 @@ def _visible(person: people.Person) -> dict:
 def contact_sheet(
     people: int = 8, cameras: int = 6, height: int = 128, width: int = 64, seed: int = 0
 ) -> Image.Image:
-    """A picture of the data set: a person a row, a camera a column."""
+    """Draws a picture of the data set: a row per person, a column per camera."""
     sheet = Image.new("RGB", (width * cameras, height * people))
     for row in range(people):
         for column in range(cameras):
