@@ -1,9 +1,9 @@
-"""How well scores of genotypes agree: of two seeds, or of a predictor with the truth.
+"""Measures how well scores of genotypes agree: two seeds, or a predictor and the truth.
 
 Seeds and search strategies are judged by the same functions, so that their numbers can
-stand side by side. Every function takes arrays whose first axis is the genotypes, and
-`within`, a label of each genotype such as its depth: then only genotypes with the same
-label are compared with each other. NumPy and SciPy only.
+be compared. The first axis of all arrays is the genotypes. `within` is a label of each
+genotype, such as its depth; only genotypes with the same label are then compared with
+each other. NumPy and SciPy only.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Estimate(NamedTuple):
 
 
 class Variances(NamedTuple):
-    """Where the differences between trainings come from.
+    """The variances of trainings between genotypes and between seeds.
 
     Attributes:
       between: variance of the genotypes' true means; an estimate, which may be below 0.
-      noise: variance of the seeds of one genotype.
+      noise: variance between seeds of one genotype.
       genotypes_df, seeds_df: degrees of freedom of the two.
-      seeds: of a genotype; where their numbers differ, a mean.
+      seeds: number of seeds of a genotype; a mean if genotypes have different numbers.
     """
 
     between: float
@@ -47,12 +47,12 @@ class Variances(NamedTuple):
 
     @property
     def icc(self) -> Estimate:
-        """ICC(1,1): the share of the variance that is the genotypes'.
+        """ICC(1,1): the share of the variance that is between genotypes.
 
-        It is also the correlation of two seeds: 1 where seeds agree, about 0 where all
-        is noise. The interval is that of the F distribution (Shrout and Fleiss,
-        Psychological Bulletin 1979), because a bootstrap draws genotypes twice, which
-        vary less than different ones.
+        It is also the correlation of two seeds: 1 if seeds agree, about 0 if all is
+        noise. The interval is that of the F distribution (Shrout and Fleiss,
+        Psychological Bulletin 1979). A bootstrap would draw some genotypes twice, and
+        these vary less than different ones.
         """
         if not (self.between + self.noise) > 0:
             return Estimate(math.nan, math.nan, math.nan)
@@ -71,7 +71,7 @@ class Comparison(NamedTuple):
 
     Attributes:
       gain: the difference of their taus.
-      p_value: share of the bootstrap's draws in which the gain is not above 0.
+      p_value: share of the bootstrap's draws in which the gain is 0 or less.
     """
 
     gain: Estimate
@@ -79,18 +79,19 @@ class Comparison(NamedTuple):
 
 
 def tau(scores: Values, truth: Values, within: Values | None = None) -> float:
-    """Kendall's tau-b of two rankings.
+    """Returns Kendall's tau-b of two rankings.
 
-    Pairs of genotypes in the same order less pairs in the opposite order, over the
-    geometric mean of the pairs that differ in the one and in the other (Kendall, 1945).
+    It is the number of pairs of genotypes in the same order minus pairs in the opposite
+    order, over the geometric mean of the numbers of pairs that differ in each of the
+    two rankings (Kendall, 1945).
 
     Args:
-      scores: (g,); NaN where a genotype has none.
-      truth: (g,), as `scores`.
+      scores: (g,); NaN if a genotype has no score.
+      truth: (g,), like `scores`.
       within: (g,) labels.
 
     Returns:
-      -1..1; NaN where no pair differs.
+      -1..1; NaN if no pair differs.
     """
     scores, truth = np.asarray(scores, float), np.asarray(truth, float)
     known = ~np.isnan(scores + truth)
@@ -104,15 +105,15 @@ def tau(scores: Values, truth: Values, within: Values | None = None) -> float:
 
 
 def _orders(values: np.ndarray) -> np.ndarray:
-    """Of each pair: 1, 0 or -1. (n,) -> (n, n)."""
+    """Returns the order of each pair as 1, 0 or -1: (n,) -> (n, n)."""
     return np.sign(values[:, np.newaxis] - values)
 
 
 def seed_tau(scores: np.ndarray, within: Values | None = None) -> float:
-    """`tau` of one seed with another, the mean over all pairs of seeds.
+    """Returns the mean `tau` of two seeds, over all pairs of seeds.
 
     Args:
-      scores: (g, s), a column for each seed; NaN where a genotype lacks one.
+      scores: (g, s), a column for each seed; NaN if a genotype lacks a seed.
       within: (g,) labels.
     """
     pairs = itertools.combinations(np.asarray(scores, float).T, 2)
@@ -124,16 +125,16 @@ def seed_tau(scores: np.ndarray, within: Values | None = None) -> float:
 def variances(scores: np.ndarray, within: Values | None = None) -> Variances:
     """Splits the variance by one-way analysis of variance over the genotypes.
 
-    With `within` the genotypes' means are taken relative to their label's. Genotypes
-    may have any numbers of seeds (Searle, Linear Models, chapter 11).
+    With `within`, genotypes are compared with the mean of their label. Genotypes may
+    have different numbers of seeds (Searle, Linear Models, chapter 11).
 
     Args:
-      scores: (g, s); NaN where a genotype lacks a seed.
+      scores: (g, s); NaN if a genotype lacks a seed.
       within: (g,) labels.
 
     Returns:
-      NaN where a variance cannot be estimated: no genotype has two seeds, or no label
-      two genotypes.
+      The variances; NaN if they cannot be estimated, because no genotype has two seeds,
+      or no label has two genotypes.
     """
     scores = np.asarray(scores, float)
     labels = np.zeros(len(scores)) if within is None else np.asarray(within)
@@ -165,12 +166,13 @@ def estimate(
 
     Args:
       statistic: of this module, or any function of arrays.
-      *arrays: its arguments, genotypes along their first axis, or None.
-      draws: of as many genotypes as there are, with replacement.
+      *arrays: arguments of the statistic, genotypes along their first axis, or None.
+      draws: number of draws, each of as many genotypes as there are, with replacement.
       seed: of the draws, non-negative.
 
     Returns:
-      NaN ends where the statistic is NaN in all draws; in some, it is left out.
+      The value and its interval. Draws in which the statistic is NaN are left out; if
+      all are, the ends of the interval are NaN.
     """
     found = _bootstrap(statistic, arrays, draws, seed)
     return _estimate(statistic(*arrays), found)
@@ -191,7 +193,7 @@ def compare(
       first, second: scores of the predictors, (g,).
       truth: (g,).
       within: (g,) labels.
-      draws: of as many genotypes as there are, with replacement.
+      draws: number of draws, each of as many genotypes as there are, with replacement.
       seed: of the draws, non-negative.
     """
 
@@ -205,7 +207,7 @@ def compare(
 
 
 def _bootstrap(statistic, arrays, draws: int, seed: int) -> np.ndarray:
-    """The statistic of each draw, those left out in which it is NaN."""
+    """Returns the statistic of each draw, without draws in which it is NaN."""
     given = [None if each is None else np.asarray(each) for each in arrays]
     rng = np.random.default_rng(seed)
     genotypes = len(next(each for each in given if each is not None))

@@ -1,8 +1,8 @@
-"""Which genotypes of CDS are trained to learn about the space, and in which order.
+"""Plans which genotypes of CDS are trained to learn about the space, in which order.
 
-Genotypes are drawn, from a seed, so that half of them have one depth: depth is the
-first thing in which networks of the space differ, and what differs beyond depth shows
-among networks of one depth alone.
+Genotypes are drawn from a seed, and half of them have the same depth. Networks of the
+space differ in depth first of all; other differences show only among networks of the
+same depth.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from cdnet_tf.nn.genotype import CS, NUM_BLOCKS, Genotype, load
 
-# The depth of half of the genotypes. Of the space's own, 31 % have it; it is CDNet's.
+# The depth of half of the genotypes. It is CDNet's, and that of 31 % of the space.
 DEPTH = 9
 _OTHER_DEPTHS = (8, 10, 7, 11, 6, 12)
 PUBLISHED = ("cnet", "cdnet", "cdnet_v35")
@@ -30,13 +30,13 @@ class Run(NamedTuple):
 
 
 def drawn(number: int, seed: int = 0) -> list[Genotype]:
-    """Draws genotypes, every second one of depth 9, the others of all depths in turn.
+    """Draws genotypes: every second one has depth 9, the others all depths in turn.
 
-    Of one depth every genotype is equally likely. None is drawn twice, and no published
-    one. A longer list begins with the shorter one.
+    All genotypes of a depth are equally likely. None is drawn twice, and no published
+    genotype is drawn. A longer list begins with the shorter one.
 
     Args:
-      number: of genotypes.
+      number: how many genotypes to draw.
       seed: of the draw, non-negative.
     """
     rng = np.random.default_rng(seed)
@@ -61,12 +61,12 @@ def _of_depth(depth: int, rng: np.random.Generator) -> Genotype:
 
 
 def pilot(epochs: Iterable[int]) -> list[Run]:
-    """12 genotypes, 6 of them of depth 9, with 3 seeds; they belong to `bench`, too."""
+    """Plans 12 genotypes of `bench`, 6 of them of depth 9, with 3 seeds."""
     return of_genotypes(drawn(12), range(3), epochs)
 
 
 def bench(epochs: Iterable[int]) -> list[Run]:
-    """The published genotypes and 64 others; the first half of all with 2 seeds."""
+    """Plans the published genotypes and 64 others, the first half with 2 seeds."""
     genotypes = [*map(load, PUBLISHED), *drawn(64)]
     twice = -(-len(genotypes) // 2)
     first = [range(2 if i < twice else 1) for i in range(len(genotypes))]
@@ -79,7 +79,7 @@ PLANS = {"pilot": pilot, "bench": bench}
 def of_genotypes(
     genotypes: Iterable[Genotype], seeds: Sequence[int], epochs: Iterable[int]
 ) -> list[Run]:
-    """Each of some genotypes with each of some seeds at each of some lengths."""
+    """Plans each of the genotypes with each seed and each number of epochs."""
     genotypes = list(dict.fromkeys(genotypes))
     return _in_passes(genotypes, [seeds] * len(genotypes), epochs)
 
@@ -89,13 +89,13 @@ def _in_passes(
     seeds: Sequence[Sequence[int]],
     epochs: Iterable[int],
 ) -> list[Run]:
-    """One seed of all genotypes at the shortest length, the next seed, the next length.
+    """Orders trainings: all genotypes with one seed, then the next seed, then length.
 
-    Wherever it is cut, what was trained can be compared.
+    So the finished trainings can be compared with each other at any time.
 
     Args:
       genotypes: to train.
-      seeds: of each of them.
+      seeds: of each genotype.
       epochs: the lengths.
     """
     every = sorted({seed for own in seeds for seed in own})

@@ -1,8 +1,7 @@
-"""Whether one way of searching finds better networks than another.
+"""Tests whether one way of searching finds better networks than another.
 
-A search is one draw, however often the network that it found is trained: so each search
-counts as one number, the mean over the trainings of its network, and searches are
-compared with searches.
+A search is a single draw, however often the network that it found is trained. So each
+search counts as one number, the mean over the trainings of its network.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ class Gain(NamedTuple):
 
     Attributes:
       gain: difference of the means over searches, with its 95 % interval.
-      p_value: of the one-sided permutation test: how often a split of the searches at
-        random gives such a gain or a greater one.
+      p_value: of the one-sided permutation test: the share of random splits of the
+        searches that give such a gain or a greater one.
     """
 
     gain: Estimate
@@ -38,15 +37,17 @@ def compare(ours: Values, theirs: Values, seed: int = 0) -> Gain:
     Args:
       ours: (n,), a number for each search, such as the mean test mAP of its network.
       theirs: (m,), of the other kind of search.
-      seed: of what is drawn: the bootstrap over searches, and the splits where there
-        are more than 200,000.
+      seed: of the bootstrap over searches, and of the splits if there are more than
+        200,000.
 
     Raises:
       ValueError: a group is empty.
     """
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     if not (len(ours) and len(theirs)):
-        raise ValueError(f"{len(ours)} and {len(theirs)} searches; both need one.")
+        raise ValueError(
+            f"The groups have {len(ours)} and {len(theirs)} searches; both need one."
+        )
     random = np.random.default_rng(seed)
     gain = ours.mean() - theirs.mean()
     drawn = [random.choice(group, (_DRAWS, len(group))) for group in (ours, theirs)]
@@ -54,7 +55,7 @@ def compare(ours: Values, theirs: Values, seed: int = 0) -> Gain:
     low, high = np.quantile(gains, (0.025, 0.975))
     everyone = np.concatenate([ours, theirs])
     sums = _sums_of_splits(everyone, len(ours), random)
-    # Rounding must not make the split that was observed the rarer.
+    # The tolerance makes sure that the observed split counts in spite of rounding.
     at_least = sums >= ours.sum() - 1e-9 * np.abs(everyone).sum()
     estimate = Estimate(float(gain), float(low), float(high))
     return Gain(estimate, float(at_least.mean()))
@@ -63,7 +64,7 @@ def compare(ours: Values, theirs: Values, seed: int = 0) -> Gain:
 def _sums_of_splits(
     values: np.ndarray, size: int, random: np.random.Generator
 ) -> np.ndarray:
-    """The sum of `size` of the values, for all ways to take them, or for many."""
+    """Returns the sum of `size` of the values, for all or many ways to choose them."""
     if math.comb(len(values), size) <= _MOST_SPLITS:
         splits = itertools.combinations(values, size)
         return np.array([math.fsum(split) for split in splits])
@@ -74,7 +75,7 @@ def _sums_of_splits(
 def beyond_cost(
     values: Values, macs: Values, table_values: Values, table_macs: Values
 ) -> np.ndarray:
-    """What networks have beyond others of as many MACs, by a line through a table.
+    """Returns how much better networks are than others of as many MACs.
 
     Args:
       values: (n,), such as the mean test mAP of networks.
@@ -83,7 +84,7 @@ def beyond_cost(
       table_macs: (m,).
 
     Returns:
-      (n,) the values less those on the least-squares line of value over log MACs.
+      (n,), the values minus those on the table's least-squares line over log MACs.
     """
     line = np.polyfit(np.log(table_macs), np.asarray(table_values, float), 1)
     return np.asarray(values, float) - np.polyval(line, np.log(macs))

@@ -1,4 +1,4 @@
-"""What a table of trainings says about the space, as Markdown."""
+"""Summarises what a table of trainings says about the space, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cdnet_tf.bench import agreement, table
 
-# By what the test mAP may be told, and the column that has it.
+# Possible predictors of the test mAP, and their columns.
 _PREDICTORS = {
     "select mAP": "select_mAP",
     "depth": "depth",
@@ -24,9 +24,10 @@ _tau = functools.partial(agreement.estimate, agreement.tau)
 def text(entries: Sequence[table.Entry]) -> str:
     """Returns a section for each length (and number of people, and flags).
 
-    How much seeds agree, which is what noise lets any predictor reach; how well the
-    select people stand for the test people; and what depth, size and shorter trainings
-    tell. Each with its 95 % interval, over all genotypes and within one depth.
+    A section says how much seeds agree, which limits every predictor; how well scores
+    on the select people predict those on the test people; and how well depth, size and
+    shorter trainings predict them. Each number has a 95 % interval, and is given for
+    all genotypes and within one depth.
     """
     groups = table.by_conditions(entries)
     sections = []
@@ -72,7 +73,7 @@ def _section(
 def _predictors(
     entries: Sequence[table.Entry], shorter: dict[int, dict]
 ) -> dict[str, dict]:
-    """What may tell the test mAP: by name, a value of each genotype."""
+    """Returns predictors of the test mAP, by name: a value for each genotype."""
     found = {name: table.means(entries, column) for name, column in _PREDICTORS.items()}
     return found | {
         f"test mAP after {epochs} epochs": known for epochs, known in shorter.items()
@@ -101,7 +102,7 @@ def _row(
     statistic: Callable[..., agreement.Estimate],
     *scores: np.ndarray,
 ) -> str:
-    """A row of the table: the statistic of all, and of pairs of the same depth."""
+    """Makes a row of the table: the statistic of all, and of pairs of equal depth."""
     cells = (_cell(statistic(*scores, within)) for within in (None, depths))
     return f"| {name} | {' | '.join(cells)} |"
 

@@ -1,6 +1,6 @@
-"""The table of trained networks of the search space CDS: a line each training.
+"""The table of trained networks of the search space CDS, with a line per training.
 
-Imports no TensorFlow, so that a search strategy is tried in seconds.
+TensorFlow is not imported, so that a search strategy can be tried in seconds.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import numpy as np
 from cdnet_tf.nn import genotype
 from cdnet_tf.nn.genotype import Genotype
 
-# Where the package's own table lies.
+# The table that comes with the package.
 SHIPPED = pathlib.Path(__file__).with_name("space.csv")
 
 
 class Entry(NamedTuple):
-    """One training, as a line of the table has it.
+    """One training, which is a line of the table.
 
     Attributes:
       genotype: of the network.
       seed: of the training.
-      epochs: its length; each length has a learning-rate schedule of its own.
-      people: trained on.
-      depth: CBlocks in a row, 6 to 12.
+      epochs: length of the training; each length has its own learning-rate schedule.
+      people: number of people trained on.
+      depth: number of CBlocks, 6 to 12.
       parameters, macs: of the network without its training heads, for one image.
-      minutes: of the training on one core.
+      minutes: duration of the training on one core.
       select_rank1, select_mAP: % on the people by whom a search may choose.
       test_rank1, test_mAP: % on the people by whom the choice is judged.
       train_accuracy: % of the training images in the last epoch.
-      flags: of the training, the data set's folder excepted.
+      flags: of the training, without the data set's folder.
     """
 
     genotype: Genotype
@@ -58,7 +58,7 @@ COLUMNS = Entry._fields
 
 
 class Conditions(NamedTuple):
-    """What trainings must have in common for their scores to be compared."""
+    """The conditions that trainings must share if their scores are to be compared."""
 
     flags: str
     people: int
@@ -73,7 +73,7 @@ def load(path: str | os.PathLike | None = None) -> list[Entry]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it has other columns, or a value cannot be read.
+      ValueError: the file has other columns, or a value cannot be read.
     """
     path = pathlib.Path(path or SHIPPED)
     if not path.is_file():
@@ -100,7 +100,7 @@ def _entry(line: dict[str, str], place: str) -> Entry:
 
 
 def by_conditions(entries: Iterable[Entry]) -> dict[Conditions, list[Entry]]:
-    """Returns the entries that may be compared, for each of the conditions in order."""
+    """Groups entries that may be compared, by their conditions in ascending order."""
     groups: dict[Conditions, list[Entry]] = {}
     for entry in entries:
         conditions = Conditions(entry.flags, entry.people, entry.epochs)
@@ -119,14 +119,14 @@ def matrix(
 
     Returns:
       g genotypes in the table's order, and (g, s) floats, a column for each seed in
-      ascending order; NaN where a genotype lacks one.
+      ascending order; NaN if a genotype lacks a seed.
 
     Raises:
-      ValueError: there are none, or they were trained under several conditions.
+      ValueError: there are no entries, or they were trained under several conditions.
     """
     if len(found := by_conditions(entries)) != 1:
         raise ValueError(
-            f"The entries are of {len(found)} conditions {list(found)}, and only those "
+            f"The entries have {len(found)} conditions {list(found)}, and only entries "
             "of one can be compared; take one value of table.by_conditions(entries)."
         )
     genotypes = list(dict.fromkeys(entry.genotype for entry in entries))
@@ -139,6 +139,6 @@ def matrix(
 
 
 def means(entries: Sequence[Entry], column: str = "test_mAP") -> dict[Genotype, float]:
-    """Returns the mean over its seeds of each genotype; arguments as of `matrix`."""
+    """Returns each genotype's mean over its seeds; arguments are those of `matrix`."""
     genotypes, values = matrix(entries, column)
     return dict(zip(genotypes, np.nanmean(values, axis=1).tolist()))
