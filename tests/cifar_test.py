@@ -182,7 +182,7 @@ def test_a_truncated_pickle(python, kept):
     [
         (
             {"fine_labels": _list([_number(100)] * 3)},
-            "3 of 3 .* 0..99.* image 0.*, 100",
+            "3 of 3 .* 0..99.* image 0.* with 100",
         ),
         ({"fine_labels": _list([_number(9)] * 2)}, r"2 labels.*shape \(3, 3072\)"),
         ({"fine_labels": _list([])}, "0 labels"),

@@ -82,7 +82,7 @@ def test_no_layer_agrees(source):
     inputs = tf.keras.Input((2,))
     network = tf.keras.Model(inputs, layers.Dense(7, name="other")(inputs))
     with pytest.raises(
-        ValueError, match=r"no layer .* \(it has first, .*network other"
+        ValueError, match=r"no layer .* \(it has first, .*network has other"
     ):
         transfer.take_weights(network, source[0])
 

@@ -126,7 +126,7 @@ def matrix(
     """
     if len(found := by_conditions(entries)) != 1:
         raise ValueError(
-            f"The entries have {len(found)} conditions {list(found)}, and only entries "
+            f"The entries are of {len(found)} conditions {list(found)}, and only those "
             "of one can be compared; take one value of table.by_conditions(entries)."
         )
     genotypes = list(dict.fromkeys(entry.genotype for entry in entries))

@@ -271,8 +271,8 @@ def _train_identities(data: datasets.ReidDataset, images_per_id: int) -> list[Fi
         ),
         *_some(
             REMARK,
-            f"Train identities have fewer than the {images_per_id} images that a batch "
-            "takes of each. Their images repeat within a batch.",
+            f"Train identities have fewer than {images_per_id} images, as many as a "
+            "batch takes of each. Their images repeat within a batch.",
             _people(data, identities[counts < images_per_id]),
             "Nothing needs to be done.",
         ),
