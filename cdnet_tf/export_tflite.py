@@ -75,8 +75,8 @@ _CALIBRATION = flags.DEFINE_integer(
 _CALIBRATION_DIR = flags.DEFINE_string(
     "calibration_dir",
     None,
-    "Folder of crops that --calibration_images are drawn from in place of the training "
-    "split, which need not be there then.",
+    "Folder of crops to draw --calibration_images from instead of the training split, "
+    "which may then be missing.",
 )
 _GATE_IMAGES = flags.DEFINE_integer(
     "gate_images",
@@ -223,8 +223,8 @@ def _calibration(network: tf.keras.Model, data: datasets.ReidDataset) -> np.ndar
     folder = _CALIBRATION_DIR.value
     if not data.train and (_QAT_EPOCHS.value or not folder):
         raise app.UsageError(
-            f"{data.root} has no training split. Without --qat_epochs, "
-            "--calibration_dir=FOLDER with crops of your cameras does in its place."
+            f"{data.root} has no training split. Without --qat_epochs, you can pass "
+            "--calibration_dir=FOLDER with crops of your cameras instead."
         )
     paths: Sequence[str] = data.train.paths
     if folder:

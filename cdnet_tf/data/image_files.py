@@ -178,7 +178,7 @@ def drawn(
 
     Args:
       paths: image files.
-      count: how many to draw; all of them where there are fewer.
+      count: how many to draw; if there are fewer, all are taken.
       height, width: pixels.
       seed: of the draw.
 

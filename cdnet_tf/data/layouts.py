@@ -205,7 +205,7 @@ def images_below(folder: pathlib.Path) -> list[pathlib.Path]:
     Files and folders that begin with a dot do not count.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is no image.
     """
     found = sorted(
         path
