@@ -1,15 +1,15 @@
-r"""Trains networks of the search space alike, a line of a table each.
+r"""Trains networks of the search space alike, and collects the results in a table.
 
   python tools/bench_space.py --plan=pilot --epochs=20,60 --data_dir=DIR
   python tools/bench_space.py --plan=bench --epochs=60 --data_dir=DIR \
       -- --width_multiplier=0.5       # what follows `--` goes to every training
   python tools/bench_space.py --genotype=RUN --genotype=cdnet --seeds=100,101,102 \
-      --data_dir=DIR                  # networks of one's own, instead of a plan's
+      --data_dir=DIR                  # your own networks instead of a plan's
   python tools/bench_space.py --report --results=FILE
 
-Each training that ends adds a line to the CSV file of results. A training whose line is
-there is not repeated, and one that was cut short goes on. --report trains nothing, and
-prints what the lines so far say. docs/bench_space.md says what the table is for.
+Each finished training adds a line to the CSV file of results. A training that has its
+line is not repeated, and a training that was cut short is resumed. --report trains
+nothing, and summarises the lines. docs/bench_space.md says what the table is for.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _KEY = ("genotype", "seed", "epochs", "people", "flags")
 
 
 def define_flags() -> None:
-    # Not at import, where the names would clash with other programs' in one process.
+    # At import, the names would clash with those of other programs in one process.
     flags.DEFINE_enum(
         "plan",
         "pilot",
         list(plans.PLANS),
-        "What is trained: `pilot`, 12 genotypes with 3 seeds; `bench`, 64 others and "
+        "Networks to train: `pilot` has 12 genotypes with 3 seeds; `bench` has 64 and "
         "the published ones, half of them with 2 seeds.",
     )
     flags.DEFINE_multi_string(
         "genotype",
         None,
-        "Trained instead of a plan's networks, with each of --seeds: a search's run "
+        "Network to train with each of --seeds instead of a plan's: a search's run "
         "directory, a genotype file, a published name, or the branches, "
         "`(3,5,1) (3,7,2) ...`. May be given several times.",
     )
     flags.DEFINE_list("seeds", ["0"], "Seeds of each --genotype; plans have their own.")
     flags.DEFINE_list(
-        "epochs", ["20"], "Lengths; each is a training of its own, shortest first."
+        "epochs", ["20"], "Numbers of epochs; each is a separate training."
     )
     flags.DEFINE_integer("people", 301, "People to train on.", 2)
     flags.DEFINE_integer("select_people", 150, "People to choose networks by.", 2)
@@ -64,7 +64,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "jobs",
         None,
-        "Trainings side by side; each keeps to its share of the cores. Default: one "
+        "Trainings to run side by side, each on its share of the cores. Default: one "
         "for each core.",
         1,
     )
@@ -75,7 +75,7 @@ def define_flags() -> None:
         "CSV file of the results. Default: results.csv in --output_dir.",
     )
     flags.DEFINE_boolean(
-        "report", False, "Train nothing; print how much the results agree."
+        "report", False, "Train nothing; print how well the results agree."
     )
     for name in ("epochs", "seeds"):
         flags.register_validator(
@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
 
 
 def _runs(values) -> list[plans.Run]:
-    """The trainings that the flags ask for."""
+    """Returns the trainings that the flags ask for."""
     epochs = [int(each) for each in values.epochs]
     if not values.genotype:
         return plans.PLANS[values.plan](epochs)
@@ -132,22 +132,22 @@ def train_missing(
     data_dir: str,
     jobs: int | None = None,
 ) -> None:
-    """Trains those whose line is not in the table yet, in their order.
+    """Does the trainings whose lines are not in the table yet, in their order.
 
     Args:
-      runs: of a plan.
+      runs: the trainings of a plan.
       options: arguments that all trainings share.
-      people: to train on.
+      people: number of people to train on.
       output_dir: folder of all runs.
       results: CSV file of the table.
       data_dir: folder of the data set.
-      jobs: trainings side by side; by default one for each core.
+      jobs: number of trainings side by side; by default one for each core.
 
     Raises:
       trainings.FailedError: a training failed; the others are done first.
     """
     flags_text = shlex.join(options)
-    # Other options are other trainings, and must not take these for theirs.
+    # Trainings with other options have other folders.
     folder = output_dir / f"{zlib.crc32(flags_text.encode()):08x}"
     folder.mkdir(parents=True, exist_ok=True)
     results.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def train_missing(
         _train([*options, *own], run_dir, cores)
         line = _line(run, people, flags_text, run_dir)
         trainings.append(results, table.COLUMNS, line)
-        # A network's own file stays, so that it can be looked at again.
+        # The network's file stays, so that it can be examined later.
         for name in ("checkpoint", "tensorboard"):
             shutil.rmtree(run_dir / name, ignore_errors=True)
 
@@ -172,7 +172,7 @@ def train_missing(
 
 
 def _name(run: plans.Run, people: int) -> str:
-    """Of the run directory, such as 351-372-572-591-572-571_60_301_0."""
+    """Names a run directory, such as 351-372-572-591-572-571_60_301_0."""
     layers = "-".join("".join(map(str, layer)) for layer in run.genotype.layers)
     return f"{layers}_{run.epochs}_{people}_{run.seed}"
 
@@ -184,7 +184,7 @@ def _train(options: Sequence[str], run_dir: pathlib.Path, cores) -> None:
 def _line(
     run: plans.Run, people: int, flags_text: str, run_dir: pathlib.Path
 ) -> dict[str, Any]:
-    """What the table says of a training that has ended."""
+    """Returns the table's line of a finished training."""
     ended = trainings.Ended.read(run_dir)
     select = ended.evaluation["scores"]
     test = json.loads((run_dir / "test.json").read_text())

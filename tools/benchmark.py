@@ -1,4 +1,4 @@
-"""Measures size and speed side by side, one JSON line a result.
+"""Measures size and speed side by side, and prints a JSON line for each result.
 
   python tools/benchmark.py size --networks=cnet,cdnet,cdnet_std,cdnet_v35
   python tools/benchmark.py search                 # a process per space and k
@@ -12,8 +12,8 @@
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
 
-A comparison alternates the two within one run and gives their ratio: on a noisy
-machine absolute times mean little.
+A comparison alternates the two within one run and prints their ratio, because absolute
+times mean little on a noisy machine.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ from cdnet_tf.learn import devices, optimizers, training
 from cdnet_tf.nn import counting, networks
 from cdnet_tf.retrieval import ranking, reranking
 
-_NETWORKS = flags.DEFINE_list("networks", list(networks.NAMES), "Of `size`.")
+_NETWORKS = flags.DEFINE_list(
+    "networks", list(networks.NAMES), "Networks that `size` measures."
+)
 _STEPS = flags.DEFINE_integer("steps", 9, "Timed steps of each kind.", 3)
 
 # Height, width and channels of CDNet's DownSamples and of its stem's output.
 _DENSE = ((64, 32, 256), (32, 16, 384), (64, 32, 64))
-# Programs of their own, with flags of their own.
+# Separate programs with separate flags.
 _PROGRAMS = {
     "search": ["benchmark_search.py", "search"],
     "profile": ["benchmark_search.py", "profile"],
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
 
 
 def size() -> None:
-    """Parameters and multiply-accumulates of whole networks, neck included."""
+    """Counts parameters and multiply-accumulates of whole networks with their necks."""
     shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     for name in _NETWORKS.value:
         network = networks.build_named(
@@ -80,12 +82,12 @@ def size() -> None:
 
 @devices.unrewritten()
 def train() -> None:
-    """CDNet's training step at 256x128, and how long its convolutions alone must take.
+    """Times CDNet's training step, and how long its convolutions alone must take.
 
-    The floor: the multiply-accumulates of the forward pass, three times (forward,
+    This floor is three times the multiply-accumulates of the forward pass (forward,
     gradients of inputs and of weights), at the best rate that a dense convolution of
-    the network's own sizes reaches here, in float32. Both are timed in turn, and with
-    --precision a step of that precision as a third.
+    the network's sizes reaches here in float32. Step and floor are timed in turn, and
+    with --precision also a step of that precision.
     """
     devices.set_threads()
     batch = flags.FLAGS.batch_size if flags.FLAGS["batch_size"].present else 8
@@ -120,7 +122,7 @@ def train() -> None:
 
 
 def _against(precision: str, turns: list[tuple[float, float, float]]) -> dict:
-    """How a step of another precision compares with float32's."""
+    """Compares a step of another precision with the float32 step."""
     return {
         f"{precision}_step_ms": round(statistics.median(o for _, _, o in turns)),
         "float32_over_it": round(statistics.median(s / o for s, _, o in turns), 2),
@@ -130,7 +132,7 @@ def _against(precision: str, turns: list[tuple[float, float, float]]) -> dict:
 def _training_step(
     policy: str, batch: int, shape: tuple[int, int, int]
 ) -> tuple[Callable[[], float], int]:
-    """(function that trains CDNet by one step, multiply-accumulates of its image)."""
+    """Returns a function that trains CDNet for one step, and MACs for one image."""
     tf.keras.mixed_precision.set_global_policy(policy)
     network = networks.build_named(
         "cdnet",
@@ -149,7 +151,7 @@ def _training_step(
 
 
 def _convolution(batch: int, height: int, width: int, channels: int):
-    """(function that runs a dense convolution 1x1 ten times, its MACs)."""
+    """Returns a function that runs a dense 1x1 convolution ten times, and its MACs."""
     x = tf.random.stateless_normal((batch, height, width, channels), (0, 0))
     kernel = tf.random.stateless_normal((1, 1, channels, channels), (0, 1))
 
@@ -165,7 +167,7 @@ def _convolution(batch: int, height: int, width: int, channels: int):
 
 
 def rank() -> None:
-    """Ranking and re-ranking of Market-1501's size: 3,368 x 15,913, 768 dimensions."""
+    """Times ranking and re-ranking at Market-1501's size, 3,368 x 15,913, 768 wide."""
     draw = np.random.default_rng(0)
     people = draw.standard_normal((1501, 768), np.float32)
     splits = {}

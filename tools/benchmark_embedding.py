@@ -1,11 +1,12 @@
-"""Times the embedding of a data set, old way and new; `benchmark.py embed` runs it.
+"""Times two ways of embedding a data set; `benchmark.py embed` runs it.
 
   python tools/benchmark_embedding.py --data_dir=DIR --model=runs/cdnet/model.keras
 
-Query and gallery are read from disk and embedded by Keras' `predict_on_batch`, 64 at a
-time, and by `embedders.Embedder.embed_all`, in turn, a piece of the images each turn.
-Ratios are medians over the pieces. Other programs prolong the clock's time, so that
-the processor's time and the fastest pieces of both ways stand beside it. One JSON line.
+Query and gallery are read from disk and embedded by Keras' `predict_on_batch` ("old"),
+64 at a time, and by `embedders.Embedder.embed_all` ("new"). The two take turns on
+pieces of the images, and ratios are medians over the pieces. Other programs prolong the
+time by the clock, so the processor's time and the fastest pieces are reported, too. The
+result is one JSON line.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
     turns = []
     for start in range(0, count, _PIECE):
         files = paths[start : start + _PIECE]
-        # Whichever comes second finds the files in memory, so they take turns.
+        # The second one finds the files in memory, so each is second half of the time.
         ways = [("old", old), ("new", new)][:: 1 if start // _PIECE % 2 else -1]
         turns.append({name: _timed(way, files) for name, way in ways})
     print(json.dumps(_result(turns, network, count)), flush=True)
@@ -93,7 +94,7 @@ def _network(paths: list[str]) -> tuple[tf.keras.Model, preprocess.Normalisation
 
 
 def _timed(way, files: list[str]) -> tuple[np.ndarray, float, float]:
-    """Embeddings, and the seconds that they took by the clock and the processor."""
+    """Returns embeddings, and their seconds by the clock and by the processor."""
     processor, clock = time.process_time(), time.perf_counter()
     found = way(files)
     return found, time.perf_counter() - clock, time.process_time() - processor

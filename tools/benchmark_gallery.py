@@ -1,13 +1,14 @@
-"""Times a gallery beside the ranking in memory; `benchmark.py gallery` runs it.
+"""Compares a gallery with ranking in memory; `benchmark.py gallery` runs it.
 
   python tools/benchmark_gallery.py                          # in a folder
   python tools/benchmark_gallery.py --url=postgresql://...   # in PostgreSQL, too
 
-For each number of rows: how many rows a second are added, how long the index takes to
-build, and for each filter how long a search takes row by row, with the index, and with
-`ranking.nearest` on embeddings in memory, with the index's recall. Rows are made up:
-people seen by eight cameras, whose embeddings lean the way of their camera. Times are
-medians over the queries, which are put one at a time. One JSON line a result.
+For each number of rows, this measures how many rows are added per second, and how long
+the index takes to build. For each filter it measures how long a search takes row by
+row, with the index, and with `ranking.nearest` on embeddings in memory, and the index's
+recall. Rows are made up: people seen by eight cameras, whose embeddings are biased by
+their camera. Times are medians over queries, which are made one at a time. Each result
+is a JSON line.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ from cdnet_tf.retrieval import ranking
 _SIZES = flags.DEFINE_list(
     "gallery_rows", ["100000", "1000000"], "Numbers of rows to try."
 )
-_DIMENSIONS = flags.DEFINE_integer("dimensions", 768, "Of an embedding.", 1)
+_DIMENSIONS = flags.DEFINE_integer("dimensions", 768, "Size of an embedding.", 1)
 _QUERIES = flags.DEFINE_integer("queries", 20, "Timed searches of each kind.", 1)
 _DIRECTORY = flags.DEFINE_string(
     "directory",
     None,
-    "Where the gallery's folder is made and removed; 1,000,000 rows take 4 GB. "
+    "Folder in which the gallery is made and then removed; 1,000,000 rows take 4 GB. "
     "Default: the system's directory for temporary files.",
 )
 _URL = flags.DEFINE_string(
     "url",
     None,
-    "A PostgreSQL database without a gallery, postgresql://USER@HOST/DATABASE; "
-    "what is added to it stays there.",
+    "A PostgreSQL database without a gallery, postgresql://USER@HOST/DATABASE, to test "
+    "as well. The rows added to it stay there.",
 )
 
 _NETWORK = Network("made up", "0" * 64)
 _START = np.datetime64("2026-01-01")
 _BATCH = 10_000
 _K = 50
-# The shares of the cameras; filters leave all rows, 95 %, 5.8 % and 0.8 % of them.
+# The cameras' shares of the rows. The filters keep all, 95 %, 5.8 % and 0.8 % of rows.
 _CAMERAS = (0.05, 0.058, 0.008, 0.3, 0.2, 0.15, 0.134, 0.1)
 _FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -69,7 +70,7 @@ class _People:
     queries: np.ndarray
 
     def chosen(self, conditions: dict[str, Any]) -> np.ndarray:
-        """The places of the rows that a filter leaves."""
+        """Returns the numbers of the rows that a filter keeps."""
         left = np.isin(self.cameras, conditions.get("cameras", range(len(_CAMERAS))))
         return np.flatnonzero(
             left & ~np.isin(self.cameras, conditions.get("not_cameras", []))
@@ -111,11 +112,11 @@ def _make_people(count: int, dimensions: int, queries: int) -> _People:
 
 
 def _rank(people: _People, name: str) -> list[set[str]]:
-    """The keys of the first ten of each query's ranking in memory; prints the time."""
+    """Ranks in memory, and prints the time; returns each query's first ten keys."""
     chosen = people.chosen(_FILTERS[name])
-    # The copy stands for a gallery that holds these rows alone.
+    # The copy is like a gallery with these rows only.
     left = people.embeddings if name == "all" else people.embeddings[chosen]
-    # Everybody is somebody else, so the protocol ignores nothing.
+    # All are different people, so the protocol ignores no row.
     query, gallery = (
         types.SimpleNamespace(identities=np.full(n, who), cameras=np.zeros(n, int))
         for n, who in ((1, 1), (len(chosen), 2))
@@ -180,7 +181,7 @@ def _kind(gallery: Gallery) -> str:
 
 
 def _timed(search: Callable, queries: np.ndarray) -> tuple[list, float]:
-    """Answers, and the median of their milliseconds after one that does not count."""
+    """Returns answers and their median milliseconds, after one search to warm up."""
     search(queries[0])
     found, took = [], []
     for query in queries:

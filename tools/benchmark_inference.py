@@ -1,13 +1,13 @@
-"""Times whole networks as TFLite files against OSNet; `benchmark.py inference` runs it.
+"""Compares networks with OSNet as TFLite files; `benchmark.py inference` runs it.
 
   python tools/benchmark_inference.py --litert_python=PATH
   python tools/benchmark_inference.py --networks=cdnet,osnet --step_by_step
 
-Every network is written as it is and rewritten (`deploy/rewrite.py`), in float32 and in
-int8, with random weights and statistics: they do not change the time. All files run in
-turn, one image, one thread; ratios are medians over the turns. Beside each stands its
-floor: what its dense convolutions take, each distinct one timed alone in a file of its
-own, times how often it occurs. One JSON line a result.
+Every network is written as it is and rewritten (`deploy/rewrite.py`), in float32 and
+int8. Weights and statistics are random, which does not change the time. All files run
+in turn on one image and one thread; ratios are medians over the turns. Each network has
+a floor, the time of its dense convolutions alone: each distinct convolution is timed in
+a separate file, and counts as often as it occurs. Each result is a JSON line.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from cdnet_tf.deploy import folding, rewrite, tflite, tflite_file
 from cdnet_tf.nn import networks
 
 _NETWORKS = flags.DEFINE_list(
-    "networks", ["cdnet", "cnet", "osnet", "mobilenet_v2"], "To time beside OSNet."
+    "networks", ["cdnet", "cnet", "osnet", "mobilenet_v2"], "Networks to time."
 )
 _VARIANTS = flags.DEFINE_list("variants", ["float32", "int8"], "Kinds of file.")
 _STEPS = flags.DEFINE_integer("steps", 40, "Timed runs of every file.", 3)
 _STEP_BY_STEP = flags.DEFINE_bool(
-    "step_by_step", False, "Time each step of the rewrite alone, too."
+    "step_by_step", False, "Also time each step of the rewrite alone."
 )
 _LITERT_PYTHON = flags.DEFINE_string(
     "litert_python",
     ".compat/ai-edge-litert-2.3.0/bin/python",
-    "Python that has ai-edge-litert; tools/compat.py makes this one.",
+    "Python that has ai-edge-litert; tools/compat.py makes the default one.",
 )
 
 _REFERENCE = "osnet"
 _AS_IS = "as it is"
 _SERVER = pathlib.Path(__file__).with_name("time_tflite.py")
 
-# A network in one form -> file -> how often it is run.
+# File of a convolution -> how often the convolution occurs in a network.
 _Counts = dict[str, int]
 
 
@@ -80,18 +80,18 @@ def _pythons() -> list[str]:
     if os.path.exists(_LITERT_PYTHON.value):
         return [*pythons, _LITERT_PYTHON.value]
     print(
-        f"LiteRT is left out: litert_python={_LITERT_PYTHON.value} does not exist; "
-        "tools/compat.py makes one.",
+        f"LiteRT is left out, because litert_python={_LITERT_PYTHON.value} does not "
+        "exist; tools/compat.py makes it.",
         file=sys.stderr,
     )
     return pythons
 
 
 class _Writer:
-    """Writes files, and the dense convolutions in them, each distinct one once.
+    """Writes files of networks, and of each distinct dense convolution in them.
 
     Attributes:
-      files: by name, in the order of their timing.
+      files: paths by name, in the order of their timing.
       cases: (network, variant, form) -> (its file, its convolutions' files).
     """
 
@@ -108,7 +108,7 @@ class _Writer:
         written = rewrite.rewrite(network, steps) if steps else network
         case = (name, variant, form)
         self._write("|".join(case), written, variant)
-        # The floor is that of the network, not of its rewriting.
+        # The floor is that of the original network in all forms.
         floor: _Counts = collections.Counter()
         for key in _dense(folding.fold(network)):
             file = f"{variant}|{key}"
@@ -127,7 +127,7 @@ class _Writer:
 
 
 def _converted(network: tf.keras.Model, variant: str, images) -> bytes:
-    """A lone convolution takes features: calibration is then on noise of any depth."""
+    """Converts a network, or a lone convolution, which is calibrated on noise."""
     if network.input_shape[-1] == 3:
         return tflite.convert(network, variant, images=images)
     made = tflite.converter(network, variant)
@@ -141,7 +141,7 @@ def _converted(network: tf.keras.Model, variant: str, images) -> bytes:
 
 
 def _network(name: str) -> tf.keras.Model:
-    """A network of the flags' size with random weights."""
+    """Builds a network of the flags' size with random weights."""
     tf.keras.utils.set_random_seed(0)
     shape = shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3
     network = networks.build_named(
@@ -156,9 +156,9 @@ def _images(count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _dense(network: tf.keras.Model):
-    """Input shape, channels, kernel, stride and padding of each call of a Conv2D.
+    """Yields input shape, channels, kernel, stride and padding of all Conv2D calls.
 
-    Not of those in gates, whose input is one pixel.
+    Convolutions in gates, whose input is one pixel, are left out.
     """
     for layer in network.layers:
         if type(layer) is tf.keras.layers.Conv2D:
@@ -176,7 +176,7 @@ def _convolution(shape, filters, kernel, strides, padding) -> tf.keras.Model:
 
 
 def _measure(python: str, writer: _Writer) -> None:
-    """Runs every file in turn, and emits a line for each network."""
+    """Runs all files in turn, and prints a line for each network."""
     with _server(python, list(writer.files.values())) as ask:
         runtime = ask(None)
         turns = [ask("turn") for _ in range(_STEPS.value + 2)][2:]
@@ -210,8 +210,8 @@ def _ratio(first: np.ndarray, second: np.ndarray) -> float:
 
 @contextlib.contextmanager
 def _server(python: str, paths: list[str]):
-    """A process that has loaded the files; yields what asks it: None, or a turn."""
-    # Another Python must not find this one's packages.
+    """Starts a process that loads the files; yields a function that asks it."""
+    # The other Python must not find the packages of this one.
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     process = subprocess.Popen(
         [python, str(_SERVER), *paths],

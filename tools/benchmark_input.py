@@ -2,8 +2,8 @@
 
   python tools/benchmark_input.py --data_dir=DIR    # images per second
 
-Batches are drawn as fast as the pipeline gives them, with decoded images cached and
-without. One JSON line a result.
+Batches are drawn as fast as the pipeline yields them, with and without a cache of
+decoded images. Each result is a JSON line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from absl import app, flags
 from cdnet_tf import shared_flags
 from cdnet_tf.data import pipeline
 
-# Unless the flags say otherwise.
+# Used unless the flags say otherwise.
 _SIZE = {"height": 128, "width": 64, "batch_size": 8}
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
 
 
 def _batches_per_second(batches, seconds: float = 5) -> float:
-    """The rate after the first fifty batches, which fill the cache."""
+    """Measures the rate after the first fifty batches, which warm the pipeline up."""
     for _ in range(50):
         next(batches)
     started, count = time.perf_counter(), 0

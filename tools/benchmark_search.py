@@ -1,4 +1,4 @@
-"""Times the search's step; `benchmark.py search` and `profile` run it.
+"""Times a step of the search; `benchmark.py search` and `profile` run it.
 
   python tools/benchmark_search.py                     # a process per space and k
   python tools/benchmark_search.py --reference=FILE.py # paired with another step
@@ -7,7 +7,8 @@
   python tools/benchmark_search.py --height=256 --width=128    # the paper's own size
   python tools/benchmark_search.py profile             # where a step's time goes
 
-Steps that are compared run in turn, in a process each. One JSON line a result.
+Steps that are compared run in turn, each in its own process. Each result is a JSON
+line.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SPACES = flags.DEFINE_list("spaces", ["cs", "cds"], "Search spaces.")
 _KS = flags.DEFINE_list(
     "ks",
     ["path", "1", "2", "3", "4", "all"],
-    "Top-k; `path` is a step of --search_strategy=single_path.",
+    "Values of --top_k; `path` is a step of --search_strategy=single_path.",
 )
 _STEPS = flags.DEFINE_integer("steps", 9, "Timed steps of each kind.", 3)
 _REWRITTEN = flags.DEFINE_bool(
@@ -51,7 +52,7 @@ _REFERENCE = flags.DEFINE_string(
     "Python file with a `Supernet(space, k)` and a space `CDS` to pair CDS top-2 with.",
 )
 
-# (height, width, batch) of a timed step, unless the flags say otherwise.
+# Size of a timed step, unless the flags say otherwise.
 _STEP_SIZE = {"height": 128, "width": 64, "batch_size": 8}
 _TOP_2: dict = {"space": "cds", "k": 2}
 
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
 
 
 def search() -> None:
-    """Start-up and step times of the search, a fresh process each."""
+    """Times start-up and steps of the search, each kind in a fresh process."""
     if _REFERENCE.value:
         _compare({**_TOP_2, "reference": _REFERENCE.value}, _TOP_2, "same choices")
         return
@@ -93,7 +94,7 @@ def _compare(first: dict, second: dict, what: str) -> None:
     with _Server(first) as one, _Server(second) as two:
         pairs = []
         for seed in range(_STEPS.value):
-            # Each seed's first turn is not timed: it may meet a new structure.
+            # The first turn of a seed does not count, as it may meet a new structure.
             turns = [[s.ask("step", seed) for s in (one, two)] for _ in range(3)]
             pairs += turns[1:]
         _emit(
@@ -145,7 +146,7 @@ class _Server:
 
 
 def serve(options: dict) -> None:
-    """The measured process: builds a step, then answers requests on stdin."""
+    """Builds a step in the measured process, then answers requests on stdin."""
     rewritten = options.pop("rewritten", "reference" in options)
     with contextlib.nullcontext() if rewritten else devices.unrewritten():
         _serve(options)
@@ -179,7 +180,7 @@ def _serve(options: dict) -> None:
 
 
 def _measure(set_alpha, step, k: int | str) -> dict:
-    """Steps with the same choices and with fresh ones, alternating; memory."""
+    """Times steps with fresh and with the same choices in turn, and measures memory."""
     ran = {"all": 12, "path": 1}.get(str(k)) or int(k)
     for seed in range(24 // ran):  # meets every structure
         set_alpha(seed)
@@ -189,7 +190,7 @@ def _measure(set_alpha, step, k: int | str) -> dict:
         set_alpha(seed)
         fresh.append(_milliseconds(step))
         same.append(_milliseconds(step))
-    # D_train's and D_val's; a single path has no D_val.
+    # Images of D_train and D_val; a single path has no D_val.
     images = (1 if k == "path" else 2) * _step_size()["batch_size"]
     step_ms = statistics.median(same)
     result: dict = {
@@ -202,7 +203,7 @@ def _measure(set_alpha, step, k: int | str) -> dict:
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     if str(k) == "2":
-        # In the first few hundred steps the allocator still meets new sizes.
+        # Measured twice, as the allocator still meets new sizes in the first 300 steps.
         for steps in (300, 300):
             before = _resident_mb()
             for seed in range(steps):
@@ -277,7 +278,7 @@ def _reference_step(reference: str, space: str, k: int):
 
 @devices.unrewritten()
 def profile() -> None:
-    """Time in each kind of op of a CDS top-2 step, summed over threads."""
+    """Prints the time in each kind of op of a CDS top-2 step, summed over threads."""
     set_alpha, step, _ = _our_step("cds", 2, shared_flags.PRECISION.value)
 
     def run(seed: int) -> None:

@@ -1,10 +1,10 @@
-"""Exports a trained network as a version that TensorFlow Serving can take.
+"""Exports a trained network as a version that TensorFlow Serving can load.
 
 python tools/export_savedmodel.py --model=RUN/model.keras --output_dir=serving/cdnet/1
 
-The last two folders of --output_dir are the served model's name and the version. Beside
-the model, `models.config` lists its versions and labels for the server; docs/serving.md
-shows how it is run and asked.
+The last two folders of --output_dir are the served model's name and its version. Beside
+the model's folder, `models.config` lists versions and labels for the server.
+docs/serving.md shows how to run a server and send requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MODEL = flags.DEFINE_string(
     "A training's model.keras, or shipped weights, such as market1501/cdnet_x0_25.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder to make, .../NAME/NUMBER; never an existing one."
+    "output_dir", None, "Folder to make, .../NAME/NUMBER; it must not exist."
 )
 _LABEL = flags.DEFINE_string(
     "label",
@@ -39,7 +39,7 @@ _LABEL = flags.DEFINE_string(
     "labels, else `canary`.",
 )
 _WARMUP_BATCHES = flags.DEFINE_multi_integer(
-    "warmup_batches", [1, 8], "Images in the requests a server warms up with.", 1
+    "warmup_batches", [1, 8], "Numbers of images in a server's warm-up requests.", 1
 )
 
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     source = shipped.resolve(_MODEL.value, "a training's model.keras")
     target = pathlib.Path(_OUTPUT_DIR.value).absolute()
     name, config = target.parent.name, target.parents[1] / "models.config"
-    # Both before the work, not after it.
+    # Both are checked before the work.
     versions.check_free(target)
     versions.read_config(config)
     network = embedders.load_network(source)
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
     }
     for row, value in rows.items():
         print(f"{row:<15}{value}")
-    print("\ndocs/serving.md says how a server is run with it, and asked.")
+    print("\ndocs/serving.md says how to run a server with it, and send requests.")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from absl import app, flags
 
 from cdnet_tf import export_tflite, recipes
 
-# So that --help lists them.
+# --help then lists them.
 flags.adopt_module_key_flags(export_tflite)
 
 

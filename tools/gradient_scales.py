@@ -4,10 +4,10 @@ r"""Shows how large gradients are along a network, relative to the weights they 
   python tools/gradient_scales.py --flagfile=flags/photographs.cfg --data_dir=DIR \
       --nozero_init_residual --genotype=cdnet
 
-Prints a JSON line for each convolution of stem, blocks and neck, from the input on: the
-norm of its gradient over the norm of its weights, on one training batch, after --steps
-steps of the recipe. Where the ratio differs by orders of magnitude between layers, no
-single learning rate suits all of them.
+This prints a JSON line for each convolution of stem, blocks and neck, from the input
+on: the norm of its gradient over the norm of its weights, on one training batch, after
+--steps steps of the recipe. If the ratio differs by orders of magnitude between layers,
+no single learning rate suits all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cdnet_tf.learn import devices, training
 
 
 def define_flags() -> None:
-    # Not at import, where the name would clash with other programs' in one process.
+    # At import, the name would clash with that of other programs in one process.
     flags.DEFINE_integer("steps", 0, "Training steps before the measurement.", 0)
 
 
@@ -52,10 +52,10 @@ def main(argv: list[str]) -> None:
 def ratios(
     model: training.ReidTraining, images: tf.Tensor, labels: tf.Tensor
 ) -> Iterator[tuple[str, float]]:
-    """Yields the convolutions' names, and |gradient| / |weights|, from input on.
+    """Yields the names of convolutions and |gradient| / |weights|, from the input on.
 
     Args:
-      model: whose loss is differentiated.
+      model: the network and its loss.
       images: normalised RGB, (b, h, w, 3).
       labels: (b,) int32.
     """

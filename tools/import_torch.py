@@ -2,8 +2,8 @@
 
 python tools/import_torch.py --checkpoint=cdnet.pth --network=cdnet --output=cdnet.keras
 
-The model takes normalised RGB, 256x128 unless --height and --width say otherwise, and
-gives the embedding. Needs PyTorch, to read the file; its CPU build is enough.
+The model maps normalised RGB images, 256x128 unless --height and --width say otherwise,
+to embeddings. PyTorch is needed to read the file; its CPU build is enough.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from cdnet_tf import next_steps, shared_flags
 from cdnet_tf.deploy import network_file, torch_weights
 from cdnet_tf.nn import counting
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The authors' file, .pth.")
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The authors' .pth file.")
 _NETWORK = flags.DEFINE_enum(
-    "network", None, torch_weights.NETWORKS, "What the checkpoint holds."
+    "network", None, torch_weights.NETWORKS, "The network in the checkpoint."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "File to write, .keras.")
+_OUTPUT = flags.DEFINE_string("output", None, "The .keras file to write.")
 _HEADS = flags.DEFINE_boolean(
     "heads",
     False,
-    "Keep the training heads: the model then gives a dict of embedding, features and "
+    "Keep the training heads; the model then returns a dict of embedding, features and "
     "logits.",
 )
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
     output = pathlib.Path(_OUTPUT.value)
     if output.suffix != ".keras":
-        raise app.UsageError(f"--output={output} has to end in .keras.")
+        raise app.UsageError(f"--output={output} must end in .keras.")
     size = (shared_flags.HEIGHT.value, shared_flags.WIDTH.value, 3)
     try:
         state = read_state(pathlib.Path(_CHECKPOINT.value))
@@ -56,25 +56,25 @@ def read_state(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads a state dict without running any code that the file may hold.
 
     Args:
-      path: written by `torch.save`, in the zip format or the one before PyTorch 1.6;
-        a state dict, or a dict that holds one.
+      path: written by `torch.save`, in the zip format or the format before PyTorch 1.6;
+        it holds a state dict, or a dict with a state dict in it.
 
     Raises:
-      ImportError: if PyTorch is not installed.
-      OSError: if the file cannot be read.
-      ValueError: if it holds no state dict, or more than tensors and plain values.
+      ImportError: PyTorch is not installed.
+      OSError: the file cannot be read.
+      ValueError: the file holds no state dict, or more than tensors and plain values.
     """
     try:
         import torch
     except ImportError as error:
         raise ImportError(
-            "it takes PyTorch to read it; install the extra `torch`, see "
+            "reading it takes PyTorch; install the extra `torch`, see "
             "docs/dependencies.md."
         ) from error
     path.open("rb").close()
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, with the kinds of damage
+    except Exception as error:  # A damaged file can raise errors of many classes.
         raise ValueError(
             f"PyTorch does not read it as tensors alone ({_first_line(error)}). Other "
             "objects could run code: save model.state_dict(), not the model."
@@ -88,10 +88,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _find_state(checkpoint: Any, is_tensor) -> Mapping[str, Any]:
-    """The dict of tensors: the checkpoint itself or, if only one is, one of its values.
+    """Finds the dict of tensors: the checkpoint itself, or the only such value in it.
 
     Raises:
-      ValueError: if there is none, or more than one.
+      ValueError: there is no such dict, or more than one.
     """
 
     def is_state(value: Any) -> bool:

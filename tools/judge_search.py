@@ -1,15 +1,15 @@
-r"""Runs a search on a table's people, and judges its scores by the table.
+r"""Runs a search on the people of a table, and judges its scores by the table.
 
   python tools/judge_search.py --flagfile=flags/single_path.cfg --data_dir=DIR \
       --run_dir=runs/judged
   python tools/judge_search.py --flagfile=flags/single_path.cfg --data_dir=DIR \
-      --run_dir=runs/judged --table=FILE           # says more when the table has more
+      --run_dir=runs/judged --table=FILE   # again, when the table has more networks
 
-Takes the flags of `cdnet_tf.search`. The search learns from the people that the table's
-networks were trained on. After some of its epochs it scores every network that
-tools/bench_space.py may train, and their order is compared with that of the mAP on the
-table's test people. `single_path` scores by mAP on the select people, with the
-supernet's weights; `top_k` scores by alpha (docs/bench_space.md).
+It takes the flags of `cdnet_tf.search`. The search learns from the people on whom the
+table's networks were trained. After some of its epochs it scores every network that
+tools/bench_space.py may train. The order of these scores is compared with the order by
+mAP on the table's test people. `single_path` scores by mAP on the select people, with
+the supernet's weights; `top_k` scores by alpha (docs/bench_space.md).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ flags.adopt_module_key_flags(search)
 
 
 def define_flags() -> None:
-    # Not at import, where the names would clash with other programs' in one process.
+    # At import, the names would clash with those of other programs in one process.
     flags.DEFINE_list(
         "at",
         None,
@@ -40,10 +40,10 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "table",
         str(table.SHIPPED),
-        "CSV file of trained networks. Where there is none, networks are only scored.",
+        "CSV file of trained networks. Without it, networks are only scored.",
     )
     flags.DEFINE_integer("people", 301, "People whom the weights learn from.", 2)
-    flags.DEFINE_integer("select_people", 150, "People who are scored on.", 2)
+    flags.DEFINE_integer("select_people", 150, "People on whom networks are scored.", 2)
     flags.DEFINE_integer("test_people", 300, "The table's test people.", 2)
     flags.DEFINE_integer("split_seed", 0, "Seed of the draw of all people.", 0)
     flags.register_validator(
@@ -64,11 +64,11 @@ def main(argv: list[str]) -> None:
         entries = _entries(pathlib.Path(values.table))
     strategy = shared_flags.connect()
     groups = values.people, values.select_people, values.test_people
-    # The table's select people are query and gallery.
+    # The select people become query and gallery.
     data, _ = shared_flags.read_groups(*groups, seed=values.split_seed)
     record = shared_flags.flag_values(search.__name__)
     record |= shared_flags.flag_values(__name__)
-    for name in ("table", "at"):  # Both may change while the search goes on.
+    for name in ("table", "at"):  # Both may change before the search is resumed.
         record.pop(name, None)
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
     run_dir = run_directory.join_run(run_dir, record, data, strategy)
@@ -82,10 +82,10 @@ def main(argv: list[str]) -> None:
 
 
 def _epochs(at: list[str] | None, last: int) -> list[int]:
-    """The epochs to score at, in order.
+    """Returns the epochs to score at, in order.
 
     Raises:
-      ValueError: one is beyond the last.
+      ValueError: an epoch is beyond the last.
     """
     if at is None:
         return sorted({max(1, last // 4), max(1, last // 2), last})
@@ -96,7 +96,7 @@ def _epochs(at: list[str] | None, last: int) -> list[int]:
 
 
 def _entries(path: pathlib.Path) -> list[table.Entry]:
-    """The longest trainings of the table; none where there is no file."""
+    """Returns the longest trainings of the table; none if there is no file."""
     if not path.exists():
         return []
     return list(table.by_conditions(table.load(path)).values())[-1]

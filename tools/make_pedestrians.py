@@ -1,4 +1,4 @@
-"""Writes generated pedestrians in Market-1501's layout, and says how hard they are.
+"""Writes generated pedestrians in Market-1501's layout, and measures how hard they are.
 
 python tools/make_pedestrians.py --output_dir=data/pedestrians --baselines
 python tools/make_pedestrians.py --contact_sheet=docs/pedestrians.jpg
@@ -18,14 +18,18 @@ from cdnet_tf.retrieval import baselines, ranking
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to make.")
 _TRAIN = flags.DEFINE_integer("train_identities", 200, "People to train on.", 0)
 _TEST = flags.DEFINE_integer("test_identities", 100, "Other people, to test on.", 0)
-_CAMERAS = flags.DEFINE_integer("cameras", 6, "2 to 9.")
-_IMAGES = flags.DEFINE_integer("images_per_camera", 2, "Of each person, at least 2.")
-_HEIGHT = flags.DEFINE_integer("height", 128, "Pixels.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Pixels.")
+_CAMERAS = flags.DEFINE_integer("cameras", 6, "Number of cameras, 2 to 9.")
+_IMAGES = flags.DEFINE_integer(
+    "images_per_camera", 2, "Images that each camera takes of a person, at least 2."
+)
+_HEIGHT = flags.DEFINE_integer("height", 128, "Height of an image, pixels.")
+_WIDTH = flags.DEFINE_integer("width", 64, "Width of an image, pixels.")
 _SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same bytes.", 0)
-_SHEET = flags.DEFINE_string("contact_sheet", None, "Picture with a person a row.")
+_SHEET = flags.DEFINE_string(
+    "contact_sheet", None, "Picture to write, with a row for each person."
+)
 _BASELINES = flags.DEFINE_boolean(
-    "baselines", False, "Print what retrieval without learning reaches on --output_dir."
+    "baselines", False, "Print the scores of retrieval without learning."
 )
 
 
@@ -54,7 +58,7 @@ def main(argv: list[str]) -> None:
 
 
 def print_baselines(data: datasets.ReidDataset) -> None:
-    """Rank-1 and mAP of chance, raw pixels and colour histograms."""
+    """Prints rank-1 and mAP of chance, raw pixels and colour histograms."""
     print(f"{'':<20}{'rank-1':>8}{'mAP':>8}")
     for name, embed in baselines.BASELINES.items():
         query, gallery = (

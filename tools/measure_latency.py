@@ -1,17 +1,18 @@
-"""Measures untrained networks on a device, and learns what each branch takes there.
+"""Measures untrained networks on a device, and learns how long each branch takes there.
 
     python tools/measure_latency.py --device=ethos-u65-256 --output=u65.json
 
-Random genotypes are exported to int8 and timed as whole files; a regression gives a
-time to each branch of each block, and is judged on files that it has not seen. OUTPUT
-has the result, which `cdnet_tf.deploy.latency` reads, OUTPUT's name with .png shows
-predicted against measured times, and with .jsonl has every time as it was taken: a run
-that was killed goes on there. docs/latency.md says more. The exit status is 1 where a
-judgement is not passed.
+Random genotypes are exported to int8 and timed as whole files. A regression then gives
+a time to each branch of each block, and is judged on files that it has not seen. The
+result is written to OUTPUT, which `cdnet_tf.deploy.latency` reads. The same name with
+.png shows predicted against measured times, and with .jsonl keeps every single time, so
+that a killed run can be resumed. The exit status is 1 if the regression is not accurate
+enough. docs/latency.md says more.
 
-Devices: every Ethos-U, by Arm's compiler; `litert`, this machine on one thread, in the
-runtime of --litert_python; and `benchmark_model`, a phone or board: the first call
-writes a script that times the files by adb, and --benchmark_log takes what it prints.
+There are three kinds of devices: every Ethos-U, by Arm's compiler; `litert`, this
+machine on one thread, in the runtime of --litert_python; and `benchmark_model`, a phone
+or board. For a phone, the first call writes a script that times the files by adb, and
+the second call reads what the script has printed from --benchmark_log.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ from cdnet_tf.nn.genotype import Genotype
 flags.adopt_module_key_flags(file_flags)  # --help lists them, too.
 _PHONE, _HERE = "benchmark_model", "litert"
 _DEVICE = flags.DEFINE_enum(
-    "device", None, [*npu.ACCELERATORS, _HERE, _PHONE], "What to measure."
+    "device", None, [*npu.ACCELERATORS, _HERE, _PHONE], "The device to measure."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "File for the result, NAME.json.")
 _FILES = flags.DEFINE_integer("files", 100, "Files to learn from, in each setting.", 20)
 _UNSEEN = flags.DEFINE_integer("unseen", 30, "Files to judge by, in each setting.", 2)
 _WIDTHS = flags.DEFINE_list(
-    "width_multipliers", ["1"], "Widths to measure, each with a model of its own."
+    "width_multipliers", ["1"], "Width multipliers to measure; each gets a regression."
 )
 _SIZES = flags.DEFINE_list(
     "sizes", ["256x128"], "Input sizes to measure at each width, HEIGHTxWIDTH."
@@ -59,19 +60,19 @@ _SIZES = flags.DEFINE_list(
 _FOLDER = flags.DEFINE_string(
     "files_dir",
     None,
-    "Folder of the files, for several devices. Default: OUTPUT_files.",
+    "Folder of the files, which several devices can share. Default: OUTPUT_files.",
 )
 _ROUNDS = flags.DEFINE_integer(
-    "rounds", 15, "How often each file runs, on litert and benchmark_model.", 1
+    "rounds", 15, "How often each file runs on litert and benchmark_model.", 1
 )
 _PYTHON = flags.DEFINE_string(
     "litert_python", sys.executable, "Python that has ai-edge-litert, or TensorFlow."
 )
 _NAME = flags.DEFINE_string(
-    "name", None, "What to call the device in OUTPUT. Default: --device."
+    "name", None, "Name of the device in OUTPUT. Default: --device."
 )
 _LOG = flags.DEFINE_string(
-    "benchmark_log", None, "What the script of --device=benchmark_model has printed."
+    "benchmark_log", None, "File that the script of --device=benchmark_model has made."
 )
 _TIMER = pathlib.Path(__file__).with_name("time_tflite.py")
 
@@ -84,12 +85,12 @@ class Sample(NamedTuple):
     unseen: dict[Genotype, pathlib.Path]
 
     def files(self) -> list[pathlib.Path]:
-        """All files, some unseen ones among the first: early times tell of both."""
+        """Returns all files, the unseen ones first."""
         return [*self.unseen.values(), *self.fitted.values()]
 
 
 class Result(NamedTuple):
-    """What was measured in one setting, and what came of it; times in milliseconds."""
+    """Times that were measured in one setting, in milliseconds, and the regression."""
 
     setting: latency.Setting
     fitted: dict[Genotype, float]
@@ -135,7 +136,7 @@ def main(argv: list[str]) -> int:
 
 
 def _settings() -> list[latency.Setting]:
-    """What the flags ask for; raises ValueError where it cannot be had."""
+    """Returns the settings of the flags; raises ValueError if they are wrong."""
     unknown = sorted(set(file_flags.REWRITE.value) - set(rewrite.STEPS))
     if unknown:
         steps = ", ".join(rewrite.STEPS)
@@ -168,7 +169,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _conditions() -> dict[str, Any]:
-    """What the times hold for."""
+    """Returns the conditions under which the times hold."""
     found: dict[str, Any] = {
         "rewrite": file_flags.REWRITE.value,
         "variant": "int8",
@@ -217,7 +218,7 @@ def _sample(setting: latency.Setting, output: pathlib.Path) -> Sample:
 
 
 def _measure(files: Sequence[pathlib.Path], log: latency_log.Log) -> str:
-    """Times what the log lacks; returns what the user must do first, if anything."""
+    """Times files that the log lacks; returns what the user must do first, or ""."""
     if _DEVICE.value == _PHONE:
         return _measure_phone(files, log)
     if _DEVICE.value == _HERE:
@@ -259,7 +260,7 @@ def _measure_here(files: Sequence[pathlib.Path], log: latency_log.Log) -> None:
 
 
 def _measure_phone(files: Sequence[pathlib.Path], log: latency_log.Log) -> str:
-    """Takes the times of --benchmark_log, or writes the script that makes it."""
+    """Reads the times of --benchmark_log, or writes the script that makes them."""
     names = [file.name for file in files]
     if log.missing(names, _ROUNDS.value) and _LOG.value:
         known = set(names)
@@ -304,7 +305,7 @@ def _table(results: Sequence[Result]) -> str:
 
 
 def _draw(results: Sequence[Result], title: str, path: pathlib.Path) -> None:
-    """Predicted against measured times; dotted lines are 10 % off."""
+    """Draws predicted against measured times; dotted lines are 10 % off."""
     figure = matplotlib.figure.Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     ends: list[float] = []

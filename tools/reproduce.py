@@ -1,13 +1,13 @@
-r"""Trains the rows of a table of results, with some seeds each, and prints the table.
+r"""Trains the rows of a table of results with several seeds, and prints the table.
 
   python tools/reproduce.py                               # docs/reproduction.md
   python tools/reproduce.py --dataset=market1501 --data_dir=DIR \
       --results=docs/photographs.csv                      # docs/photographs.md
-  python tools/reproduce.py --rows=cdnet,cdnet_bn         # these rows alone
+  python tools/reproduce.py --rows=cdnet,cdnet_bn         # only these rows
 
-Each run that ends adds a line to the CSV file of results. A run whose line is there is
-not run again, and a run that was cut short goes on. The row `found` searches its
-genotype first.
+Each finished run adds a line to the CSV file of results. A run that has its line is not
+repeated, and a run that was cut short is resumed. The row `found` searches its genotype
+first.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-      flags: what the row adds to the recipe.
-      seeds: how many seeds it is trained with unless --seeds says otherwise.
+      flags: arguments that the row adds to the recipe.
+      seeds: number of seeds, unless --seeds says otherwise.
     """
 
     flags: list[str]
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What is trained on a data set.
+    """The trainings on a data set.
 
     Attributes:
       recipe: arguments that all rows share.
@@ -54,8 +54,8 @@ class Table(NamedTuple):
     rows: dict[str, Row]
 
 
-# As when the rows on pedestrians were measured: the padding did not follow the height
-# then, and the search erased.
+# As when the rows on pedestrians were measured: then the padding did not follow the
+# height, and the search used Random Erasing.
 _PADDING = "--crop_padding=10"
 
 
@@ -82,8 +82,8 @@ def _market1501() -> Table:
     for name in ("cdnet", "smallest"):
         options = [*rows[f"{name}_20"].flags, "--nozero_init_residual"]
         rows[f"{name}_ones_20"] = Row(options, 1)
-    # The weights that are shipped. They are wide and long enough to learn the people by
-    # heart, which Random Erasing makes harder.
+    # The weights that are shipped. Their networks are wide enough, and train for long
+    # enough, to learn the people by heart; Random Erasing makes that harder.
     wide = ["--genotype=cdnet", "--random_erasing=0.5", "--precision=mixed_bfloat16"]
     for name, width, epochs in (("half", 0.5, 60), ("full", 1.0, 30)):
         options = [*wide, f"--width_multiplier={width}", f"--epochs={epochs}"]
@@ -93,7 +93,7 @@ def _market1501() -> Table:
         rows[f"cdnet_{name}_20"] = Row([*short, option], 1)
     for neck in _NECKS[:2]:
         rows[f"cdnet_{neck}_20"] = Row([*short, f"--neck={neck}"], 1)
-    for parts in (0, 1, 3, 4):  # 2 is the row `cdnet_20`
+    for parts in (0, 1, 3, 4):  # The row `cdnet_20` has 2.
         rows[f"cdnet_fbl{parts}_20"] = Row([*short, f"--parts={parts}"], 1)
     rows["found_20"] = Row([_FOUND, "--epochs=20"])
     # The same networks and people in both precisions.
@@ -111,7 +111,7 @@ _RULE += ["--width_multiplier=0.25", "--random_erasing=0", "--dropout=0"]
 _RULE += ["--alpha_milestones=", "--zero_init_residual", "--epochs=20"]
 _FOUND = "--genotype={output_dir}/search"
 _NECKS = ("bn", "bl", "fbl")
-# What makes training harder, so that less is learned by heart.
+# Options that make training harder, so that less is learned by heart.
 _HARDER = {
     "erasing": "--random_erasing=0.5",
     "dropout": "--dropout=0.2",
@@ -121,7 +121,7 @@ _TABLES = {"pedestrians": _pedestrians(), "market1501": _market1501()}
 
 
 def define_flags() -> None:
-    # Not at import, where the names would clash with other programs' in one process.
+    # At import, the names would clash with those of other programs in one process.
     flags.DEFINE_enum(
         "dataset", "pedestrians", list(_TABLES), "The data set whose table is made."
     )
@@ -134,12 +134,12 @@ def define_flags() -> None:
         "rows", None, "Rows to train, by name. Default: all of the data set's table."
     )
     flags.DEFINE_integer(
-        "seeds", None, "Seeds 0, 1, ... of each row. Default: what the table says.", 1
+        "seeds", None, "Number of seeds of each row. Default: as the table says.", 1
     )
     flags.DEFINE_integer(
         "jobs",
         None,
-        "Trainings side by side; each keeps to its share of the cores. Default: one "
+        "Trainings to run side by side, each on its share of the cores. Default: one "
         "for each core.",
         1,
     )
@@ -183,16 +183,16 @@ def reproduce(
     seeds: int | None = None,
     jobs: int | None = None,
 ) -> str:
-    """Trains what is missing of a table; returns the table as text.
+    """Does the missing trainings of a table; returns the table as text.
 
     Args:
-      table: what is trained.
+      table: the trainings.
       names: of the rows; by default all.
       output_dir: folder of all runs.
       results: CSV file of the results.
       data: arguments that name the data.
-      seeds: of each row; by default what the table says.
-      jobs: trainings side by side; by default one for each core.
+      seeds: number of seeds of each row; by default as the table says.
+      jobs: number of trainings side by side; by default one for each core.
 
     Raises:
       app.UsageError: a row is unknown.
@@ -217,7 +217,7 @@ def _train_all(
     results: pathlib.Path,
     jobs: int | None,
 ) -> None:
-    """Trains all runs whose line is missing, `--jobs` at a time."""
+    """Trains all runs whose lines are missing, `jobs` at a time."""
     done = {(line["row"], int(line["seed"])) for line in trainings.read(results)}
 
     def train(run: tuple[str, int], cores) -> None:
@@ -233,13 +233,13 @@ def _train_all(
 
 
 def _run(program: str, options: list[str], run_dir: pathlib.Path, cores) -> None:
-    """Runs a program of ours in a process of its own; its output goes to a file."""
+    """Runs a program of this package in a new process; its output goes to a file."""
     command = [sys.executable, "-m", f"cdnet_tf.{program}", *options]
     trainings.run(command, run_dir, cores)
 
 
 def _result(name: str, seed: int, row: list[str], run_dir: pathlib.Path) -> dict:
-    """What the CSV file says of a run that has ended."""
+    """Returns the CSV file's line of a finished run."""
     ended = trainings.Ended.read(run_dir)
     record = ended.evaluation
     return {
@@ -256,7 +256,7 @@ def _result(name: str, seed: int, row: list[str], run_dir: pathlib.Path) -> dict
 
 
 def as_markdown(lines: list[dict[str, str]], names: Iterable[str]) -> str:
-    """Returns the results as a table: a row each, the mean and range over its seeds."""
+    """Returns the results as a table, with the mean and range over seeds."""
     text = [
         "| row | epochs | parameters | MACs, M | seeds | rank-1, % | mAP, % |",
         "|---|---|---|---|---|---|---|",

@@ -1,13 +1,13 @@
-"""Makes shipped weights of a finished training and its int8 export.
+"""Makes shipped weights from a finished training and its int8 export.
 
 python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5
 python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5 \
     --data_dir=data
 
-Writes NAME.keras, NAME_int8.tflite, NAME.json with all that was measured, and the model
-card NAME.md. The first command takes the numbers that the training and the export's
-gate have measured. The second embeds query and gallery again with both files, which
-takes minutes, and adds the int8 file's pairs of cameras.
+This writes NAME.keras, NAME_int8.tflite, NAME.json with all measurements, and the model
+card NAME.md. The first command uses what the training and the export have measured. The
+second embeds query and gallery again with both files, which takes minutes, and adds the
+int8 file's scores by pair of cameras.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cdnet_tf.learn import devices
 for shared in ("run_dir", "dataset", "data_dir"):
     flags.declare_key_flag(shared)
 _NAME = flags.DEFINE_string(
-    "name", None, "Name to ship under, DATASET/NETWORK, as market1501/cdnet_x0_25."
+    "name", None, "Name to ship under, DATASET/NETWORK: market1501/cdnet_x0_25."
 )
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir",
@@ -37,7 +37,7 @@ _EXPORT_DIR = flags.DEFINE_string(
 _INT8 = flags.DEFINE_string(
     "int8",
     None,
-    "File name of the int8 export, where --export_dir has several, such as "
+    "File name of the int8 export, if --export_dir has several, such as "
     "cdnet_int8_qat.tflite.",
 )
 _OUTPUT = flags.DEFINE_string(
@@ -46,9 +46,9 @@ _OUTPUT = flags.DEFINE_string(
 _REWRITE_CARDS = flags.DEFINE_boolean(
     "rewrite_cards",
     False,
-    "Write the model cards of --output anew from their records, and ship nothing.",
+    "Write the model cards in --output again from their records, and ship nothing.",
 )
-_TOLERANCE = 0.002  # of mAP: kernels of another batch size round differently
+_TOLERANCE = 0.002  # of mAP, as kernels for other batch sizes round differently
 
 
 def main(argv: list[str]) -> None:
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> None:
     if _REWRITE_CARDS.value:
         return _rewrite_cards(output)
     if not (_NAME.value and shared_flags.RUN_DIR.value):
-        raise app.UsageError("Name a finished training's --run_dir, and a --name.")
+        raise app.UsageError("Name the --run_dir of a finished training, and a --name.")
     devices.set_threads()
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
     export_dir = pathlib.Path(_EXPORT_DIR.value or run_dir / "tflite")
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
 def _evaluate_again(
     path: pathlib.Path, data: datasets.ReidDataset, then: float
 ) -> dict[str, Any]:
-    """Evaluates a file, whose mAP must be what it was."""
+    """Evaluates a file, and checks that its mAP is still the same."""
     found = evaluate.evaluate(path, data)
     now = found["scores"]["mean_ap"]
     print(f"{path}: mAP {now:.2%}, recorded {then:.2%}", flush=True)

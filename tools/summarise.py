@@ -1,4 +1,4 @@
-"""One table of a run, from no learning at all to its exported files.
+"""Prints one table of a run, from baselines without learning to its exported files.
 
 python tools/summarise.py --flagfile=flags/demo.cfg \
     --model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
@@ -32,7 +32,7 @@ _MODEL = flags.DEFINE_string(
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Folder that tools/export_tflite.py has filled."
 )
-_RUNS = 50  # timed
+_RUNS = 50  # timed runs
 
 
 def main(argv: list[str]) -> None:
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
 
 
 def _table(rows: Sequence[tuple[str, Mapping, str, str]]) -> str:
-    """Name, scores, megabytes and milliseconds, a line each."""
+    """Renders name, scores, megabytes and milliseconds, one network in each line."""
     width = max(len(name) for name, *_ in rows)
     lines = [f"\n{'':<{width}}{'rank-1':>8}{'mAP':>8}{'MB':>8}{'ms':>8}"]
     for name, scores, megabytes, ms in rows:
@@ -84,7 +84,7 @@ def _score(embed, data: datasets.ReidDataset) -> ranking.Scores:
 
 
 def _milliseconds(path: pathlib.Path) -> float:
-    """Median time of the Keras model for one image."""
+    """Returns the median time of the Keras model for one image."""
     network = embedders.load_network(path)
     run = tf.function(lambda images: network(images, training=False))
     image = tf.zeros((1, *network.input_shape[1:]))

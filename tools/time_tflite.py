@@ -1,12 +1,13 @@
-"""Times TFLite files in the one runtime that this Python has; for benchmark_inference.
+"""Times TFLite files in the runtime that this Python has; other tools start it.
 
     python tools/time_tflite.py FILE...
 
-Answers a line on stdin with a line on stdout: every file run in turn on one image and
-one thread, a JSON list of milliseconds. Needs NumPy beside the runtime and nothing of
-this project, which is not installed where it runs.
+For each line on stdin, every file is run on one image and one thread, and a JSON list
+of milliseconds is written to stdout. This program needs NumPy and the runtime, but not
+this package, which is not installed where it runs.
 
-Time is that of the thread on the CPU: other processes that interrupt it do not count.
+Times are those of the thread on the CPU, so interruptions by other processes do not
+count.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def _runtime():
-    """(Interpreter, name and version)."""
+    """Returns the class Interpreter, and the runtime's name and version."""
     try:
         module = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:
@@ -54,7 +55,7 @@ def _loaded(make, path: str):
 
 
 def _timed(interpreter) -> float:
-    """The better of two runs: the first finds another file's data in the caches."""
+    """Returns the better of two runs; the first one still finds others' data cached."""
     times = []
     for _ in range(2):
         started = time.thread_time()

@@ -1,13 +1,13 @@
-r"""Trains a network on some people, and tests it on two groups of others.
+r"""Trains a network on some people, and tests it on two groups of other people.
 
   python tools/train_for_bench.py --flagfile=flags/photographs.cfg --data_dir=DIR \
       --genotype=cdnet --people=301 --select_people=150 --test_people=300 \
       --run_dir=runs/cdnet
 
-All three groups are drawn from the training split, which alone is read. Takes the flags
-of `cdnet_tf.train` and leaves what that leaves; evaluation.json has the scores on the
-select people, and test.json those on the test people. tools/bench_space.py trains many
-networks with it.
+All three groups are drawn from the training split; no other split is read. The program
+takes the flags of `cdnet_tf.train` and writes the same files. evaluation.json has the
+scores on the select people, and test.json those on the test people.
+tools/bench_space.py trains many networks with this program.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ flags.adopt_module_key_flags(train)
 
 
 def define_flags() -> None:
-    # Not at import, where the names would clash with other programs' in one process.
+    # At import, the names would clash with those of other programs in one process.
     flags.DEFINE_integer("people", None, "People to train on.", 2, required=True)
     flags.DEFINE_integer(
-        "select_people", None, "People whom evaluation.json is of.", 2, required=True
+        "select_people", None, "People scored in evaluation.json.", 2, required=True
     )
     flags.DEFINE_integer(
-        "test_people", None, "People whom test.json is of.", 2, required=True
+        "test_people", None, "People scored in test.json.", 2, required=True
     )
     flags.DEFINE_integer("split_seed", 0, "Seed of the draw of all people.", 0)
 
