@@ -12,9 +12,9 @@ NAN = math.nan
 
 
 def test_tau_by_hand():
-    # Of six pairs one, (2, 3), is in the other order: (5 - 1) / 6.
+    # One of six pairs, (2, 3), is in the other order: (5 - 1) / 6.
     assert agreement.tau([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(4 / 6)
-    # Who has no score is left out: of three pairs all are in order.
+    # A genotype without a score is left out; the other three pairs are in order.
     assert agreement.tau([1, 2, NAN, 4], [1, 3, 2, 4]) == 1
     assert math.isnan(agreement.tau([1, 1], [1, 2]))
 
@@ -41,7 +41,7 @@ def test_seed_tau_is_the_mean_over_pairs_of_seeds():
     assert agreement.seed_tau(scores) == pytest.approx(-1 / 3)
     scores[0, 2] = NAN
     assert agreement.seed_tau(scores) == pytest.approx(-1 / 3)
-    scores[1:, 2] = NAN  # Nobody is left to compare seed 2 by.
+    scores[1:, 2] = NAN  # No genotype is left on which seed 2 can be compared.
     assert agreement.seed_tau(scores) == 1
 
 
@@ -69,7 +69,7 @@ def test_variances_within_leave_out_what_the_labels_explain():
     found = agreement.variances(scores, [6, 6, 9, 9])
     # 2 * (1 + 1 + 1 + 1) / 2 = 4, by two seeds.
     assert found == pytest.approx((2, 0, 2, 4, 2))
-    # A label with one genotype says nothing of the genotypes.
+    # A label with one genotype says nothing about the genotypes.
     alone = np.concatenate([scores, [[99, 99]]])
     found = agreement.variances(alone, [6, 6, 9, 9, 12])
     assert found == pytest.approx((2, 0, 2, 5, 2))
@@ -118,7 +118,7 @@ def test_bootstrap_interval_of_a_mean():
 
 
 def test_bootstrap_leaves_out_draws_that_say_nothing():
-    # Three draws in nine are of one genotype alone, and of no pair.
+    # Three of nine draws have a single genotype, and so no pair.
     assert agreement.estimate(agreement.tau, [1, 2], [1, 2]) == (1, 1, 1)
     low, high = agreement.estimate(agreement.tau, [1, 1], [1, 2])[1:]
     assert math.isnan(low) and math.isnan(high)

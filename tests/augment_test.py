@@ -48,7 +48,7 @@ def test_padding_is_the_recipes_10_pixels_at_256x128_and_follows_the_height(
     assert augment.crop_padding(height) == padding
     images = np.full((64, height, height // 2, 3), 255, np.uint8)
     augmented = augment.augment_batch(images, [0, 0], erasing=0).numpy()
-    # (batch, height): rows that are black, which came in from above or below.
+    # (batch, height): black rows, which came in from above or below.
     black = (augmented < 0).all((2, 3))
     assert black.sum(1).max() == padding
 
@@ -75,7 +75,7 @@ def test_erased_rectangles():
     # 400 tosses of a coin: 200 heads, standard deviation 10.
     assert 160 < hit.sum() < 240
     tall, wide = rows[hit].sum(1), columns[hit].sum(1)
-    # Both sides are rounded, the shorter is 7 pixels at least.
+    # Both sides are rounded; the shorter one has at least 7 pixels.
     share, aspect = tall * wide / (height * width), tall / wide
     assert 0.018 < share.min() < 0.05 and 0.35 < share.max() < 0.41
     assert 0.28 < aspect.min() and 2.8 < aspect.max() < 3.6
@@ -95,7 +95,7 @@ def test_erases_the_given_area_or_nothing_where_none_fits(area, share):
 
 
 def _cut_out(image, row, column, size):
-    """Cutout from its definition: a square around a centre, clipped at the border."""
+    """Computes Cutout by definition: a square around a centre, cut at the border."""
     image, half = image.copy(), size // 2
     top, left = row - half, column - half
     image[max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)] = 0
@@ -111,7 +111,7 @@ def test_cutout_against_numpy(size):
         for row in range(_HEIGHT)
         for column in range(_WIDTH)
     }
-    # Every centre hides other pixels than the next.
+    # Each centre hides a different set of pixels.
     assert len(squares) == _HEIGHT * _WIDTH
     kept = (cut != 0).all(-1).astype(float)
     centres = [squares[mask.tobytes()] for mask in kept]
@@ -150,7 +150,7 @@ def test_crop_windows():
 @pytest.mark.parametrize(
     "size, window",
     [
-        # All of it where the aspect is in range, else 3:4 or 4:3 in the middle.
+        # The whole image if its aspect is in range, else 3:4 or 4:3 in the middle.
         ((40, 50), (0, 0, 40, 50)),
         ((30, 100), (0, 30, 30, 40)),
         ((100, 30), (30, 0, 40, 30)),
@@ -158,7 +158,7 @@ def test_crop_windows():
     ],
 )
 def test_crop_windows_where_none_fits(size, window):
-    # Windows of twice the image's area never do.
+    # Windows of twice the image's area never fit.
     windows = augment.crop_windows(tf.constant([size]), [1, 2], (2.0, 2.0))
     np.testing.assert_array_equal(windows, [window])
 

@@ -1,4 +1,4 @@
-"""How the rows of a bank begin; `mblock_test` runs them."""
+"""Initial rows of a bank; `mblock_test` runs them."""
 
 import numpy as np
 import pytest

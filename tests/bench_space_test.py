@@ -1,4 +1,4 @@
-"""The benchmark is trained once, line by line; one training is a real one."""
+"""The benchmark is trained once, line by line; one of the trainings is real."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RUNS = [plans.Run(_SMALLEST, 0, 20), plans.Run(genotype.load("cdnet"), 0, 20)]
 
 
 class _Trainer:
-    """Leaves what a training leaves, in place of one; notes its options."""
+    """Stands for a training: writes its files, and notes its options."""
 
     def __init__(self):
         self.calls = {}
@@ -105,7 +105,7 @@ def test_only_what_is_missing_is_trained(trainer, tmp_path):
     trainer.calls.clear()
     trainer.fails = ""
     assert [entry.depth for entry in _bench(tmp_path)] == [6, 9]
-    # In the same run directory, where a training goes on from its checkpoint.
+    # The run directory is the same, so the training resumes from its checkpoint.
     assert list(trainer.calls) == [failed]
     trainer.calls.clear()
     _bench(tmp_path)

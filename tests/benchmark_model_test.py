@@ -53,7 +53,7 @@ def test_names_the_file_that_has_no_times():
 
 
 def test_the_script_runs_every_file_in_every_round(tmp_path):
-    """With an adb that says what it was asked, in place of a device."""
+    """A fake adb prints its arguments, in place of a device."""
     adb = tmp_path / "bin" / "adb"
     adb.parent.mkdir()
     said = _SAID.format(file="$2", micro="2500")

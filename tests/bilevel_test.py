@@ -19,7 +19,7 @@ _LABELS = tf.constant([0] * 4 + [1] * 4)
 
 def _search(k=2, alpha_optimizer=None, loss_scale=None, seed=0, **exploring):
     net = supernet.Supernet(genotype.CS, 2, (64, 32, 3), 0.25, dropout=0.0, seed=seed)
-    # Not by `set_random_seed`: it makes TensorFlow forget all it has compiled.
+    # `set_random_seed` would make TensorFlow forget all that it has compiled.
     random = np.random.default_rng(seed)
     for part in (net.stem, *net.downsamples, net.neck):
         for kernel in (w for w in part.weights if w.shape.rank > 1):
@@ -57,7 +57,7 @@ def _values(variables):
 
 
 def _unfused(net, images, chosen, alpha):
-    """Eqs. 3 to 7 as printed, on plain Keras blocks with the supernet's weights."""
+    """Computes Eqs. 3 to 7 as printed, on Keras blocks with the supernet's weights."""
     p = tf.nn.softmax(alpha)
     x = net.stem(images, training=True)
     for i, block in enumerate(net.blocks):
@@ -166,7 +166,7 @@ def test_counts_and_what_moves():
     assert all(np.isfinite(value) for value in logs.values())
     for variable, old in zip(net.variables, start):
         assert (variable.numpy() != old).any(), variable.name
-    # The row of a branch that never ran is what it was.
+    # The row of a branch that never ran is unchanged.
     rows = _values(block.first.body_rows for block in net.blocks)
     fresh = _search().net.blocks
     for ran, new, block in zip(expected, rows, fresh):
@@ -185,7 +185,7 @@ def _policy(name):
 
 
 def _moves(policy, loss_scale):
-    """How far one step moves each of the weights, by name."""
+    """Returns how far one step moves each of the weights, by name."""
     with _policy(policy):
         search = _search(loss_scale=loss_scale)
         variables = search.net.trainable_variables
@@ -321,7 +321,7 @@ def test_first_step_after_a_long_warmup_is_no_leap():
     search.alpha_optimizer.iterations.assign(1000)
     start = search.net.alpha.numpy()
     search.train_step(_DATA)
-    # As after no warm-up at all: Adam's first step is the learning rate.
+    # As without a warm-up, Adam's first step has the length of the learning rate.
     assert np.abs(search.net.alpha.numpy() - start).max() < 1.01 * 3e-4
 
 
@@ -337,7 +337,7 @@ class _Run:
 
 @pytest.fixture(scope="module")
 def run():
-    """Two epochs of `fit`, twice from the same state with one compiled graph."""
+    """Runs two epochs of `fit`, twice from the same state with one compiled graph."""
     search = _search(alpha_optimizer=_adam(), kind="gumbel", total_steps=4)
     batches = [(_batch(seed), _batch(seed + 10)) for seed in (1, 2)]
     dataset = tf.data.Dataset.from_generator(

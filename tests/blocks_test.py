@@ -19,7 +19,7 @@ def _images(shape, seed=0):
 
 
 def _windows(x, size, stride, value=0.0):
-    """Padded on both sides alike: (b, h', w', size, size, c)."""
+    """Returns windows, padded on both sides alike: (b, h', w', size, size, c)."""
     pad = size // 2
     edges = (0, 0), (pad, pad), (pad, pad), (0, 0)
     x = np.pad(x, edges, constant_values=value)
@@ -88,7 +88,7 @@ def test_lite_k_sees_k_by_k(kernel, depth):
         weight.assign(np.abs(weight) + 0.1)
     impulse = np.zeros((1, 13, 13, 4), "f")
     impulse[0, 6, 6] = 1
-    # With beta 0 nothing but the impulse is seen.
+    # With beta 0, only the impulse is seen.
     for layer in model.layers:
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             layer.beta.assign(tf.zeros_like(layer.beta))

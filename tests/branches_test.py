@@ -1,4 +1,4 @@
-"""Packed weights and the functions chosen among; `mblock_test` holds their results."""
+"""Packed weights and the CBlock's functions; `mblock_test` checks their results."""
 
 import math
 
@@ -12,7 +12,7 @@ from cdnet_tf.supernet import branches, packing
 
 @pytest.fixture(scope="module", params=[True, False], ids=["shortcut", "identity"])
 def case(request):
-    """Functions, features and packed rows: widths 8 -> 16 or 16 -> 16, m = 4."""
+    """Makes functions, features and rows: widths 8 -> 16 or 16 -> 16, m = 4."""
     shortcut = request.param
     c_in = 8 if shortcut else 16
     random = np.random.default_rng(0)

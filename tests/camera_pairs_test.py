@@ -17,7 +17,7 @@ def _labels(identities, cameras):
 
 
 def _draw(seed, images):
-    """Whole-number embeddings, so that distances are exact and often tie."""
+    """Draws whole-number embeddings, whose distances are exact and often tie."""
     random = np.random.default_rng(seed)
     labels = _labels(random.integers(-1, 12, images), random.integers(1, 4, images))
     return random.integers(0, 3, (images, 4)).astype(np.float32), labels
@@ -35,7 +35,7 @@ def test_a_pair_is_a_gallery_of_one_camera(seed, block_bytes):
     for a in (1, 2, 3):
         for b in {1, 2, 3} - {a}:
             rows, columns = query.cameras == a, gallery.cameras == b
-            # `ranking_test` holds these scores against a loop.
+            # `ranking_test` compares these scores with a loop.
             scores = ranking.evaluate(
                 q[rows],
                 _labels(query.identities[rows], query.cameras[rows]),
@@ -45,7 +45,7 @@ def test_a_pair_is_a_gallery_of_one_camera(seed, block_bytes):
             )
             values = scores.rank1, scores.mean_ap, scores.queries
             expected.append(camera_pairs.Scores(a, b, *values))
-    # Of one's own camera nothing but ignored images is left, so such pairs are absent.
+    # Within a camera all matches are ignored, so such pairs are absent.
     assert list(pairs) == expected
 
 

@@ -57,7 +57,7 @@ def test_halves_equal_the_function_under_a_tape(functions, index, function):
 
     (found, means), kept = functions.forward(tf.constant(index), *inputs)
     np.testing.assert_array_equal(found, y)
-    # The mean of the squares is what `_normal` takes off, and nobody else any.
+    # The mean of the squares is the statistic of `_normal`; the others have none.
     squares = np.square(_X).reshape(-1, 3).mean(0) if function is _normal else []
     np.testing.assert_allclose(means, squares, rtol=1e-6)
     assert [t.dtype for t in kept] == functions.kept_types
@@ -81,7 +81,7 @@ def test_inference_takes_the_given_statistics(functions):
 
 
 def test_one_choice_within_another(functions):
-    """As the streams within a CBlock; the gradients pass through both."""
+    """As with the streams in a CBlock, gradients pass through both choices."""
 
     def around(ops, x, scale, shift, number):
         y = ops.choose(functions, tf.shape(number)[0], ops.keep(x * 2), scale, shift)

@@ -17,7 +17,7 @@ _NAMES = [f"class_{i}" for i in range(100)]
 
 
 def _images(split):
-    """Images (n, 32, 32, 3) in which every byte tells its place; fine and coarse."""
+    """Makes images (n, 32, 32, 3) whose bytes tell their place; fine, coarse labels."""
     n = _SIZES[split]
     images = np.random.default_rng(n).integers(0, 256, (n, 32, 32, 3)).astype(np.uint8)
     fine = [99 - 2 * i for i in range(n)]
@@ -25,12 +25,12 @@ def _images(split):
 
 
 def _row(image):
-    """1024 bytes of red, row by row, then of green, then of blue."""
+    """Returns 1024 bytes of red, row by row, then of green, then of blue."""
     return b"".join(image[:, :, channel].tobytes() for channel in range(3))
 
 
 def _string(text):
-    """A string of Python 2: SHORT_BINSTRING or BINSTRING."""
+    """Pickles a string like Python 2: SHORT_BINSTRING or BINSTRING."""
     if len(text) < 256:
         return b"U" + bytes([len(text)]) + text
     return b"T" + struct.pack("<i", len(text)) + text
@@ -45,7 +45,7 @@ def _number(value):
 
 
 def _array(rows):
-    """A uint8 array as NumPy under Python 2 pickled it."""
+    """Pickles a uint8 array like NumPy under Python 2."""
     made = b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02"
     made += b"K\x00\x85q\x03" + _string(b"b") + b"\x87q\x04Rq\x05"
     kind = b"cnumpy\ndtype\nq\x06" + _string(b"u1") + b"K\x00K\x01\x87q\x07Rq\x08"
@@ -140,7 +140,7 @@ def test_a_pickle_that_names_anything_else_is_refused(python, name, call):
 
 
 def test_even_the_names_of_arrays_reach_no_code_of_numpy(python):
-    """NumPy would refuse an array of such a shape, where its own code is called."""
+    """If NumPy's code were called, it would refuse an array of such a shape."""
     call = b"cnumpy\nndarray\n" + _string(b"no shape") + b"\x85R"
     (python / "test").write_bytes(_pickle("test", filenames=call))
     _check(*cifar.read_python(str(python)))

@@ -21,7 +21,7 @@ def _dataset(name, train, test):
 
 @pytest.fixture(scope="module")
 def memory():
-    """10 images of noise, whose labels count up and start over, and 6 to test on."""
+    """Makes 10 images of noise, whose labels repeat, and 6 images to test on."""
     images = np.random.default_rng(0).integers(1, 256, (16, 32, 32, 3)).astype(np.uint8)
     labels = np.arange(16, dtype=np.int32) % 5
     train = classification.Samples(images[:10], labels[:10])
@@ -34,7 +34,7 @@ def _colour(number):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """10 images of one colour, of many sizes and kinds, all called .JPEG."""
+    """Writes 10 images of one colour in many sizes and formats, all called .JPEG."""
     folder = tmp_path_factory.mktemp("files")
     for number in range(10):
         mode = "CMYK" if number == 3 else "RGB"
@@ -54,7 +54,7 @@ def _batches(dataset, options=_TRAIN, **changes):
 
 
 def _candidates(image):
-    """Every mirrored and shifted view of an image with 4 black pixels around it."""
+    """Returns all mirrored and shifted views of an image with 4 black pixels around."""
     padded = np.pad(image, [(4, 4), (4, 4), (0, 0)])
     for top in range(9):
         for left in range(9):
@@ -63,7 +63,7 @@ def _candidates(image):
 
 
 def _source(image, originals):
-    """Number of the original that, shifted and cut out, gives a normalised image."""
+    """Finds the image that a normalised, shifted and cut-out image was made of."""
     kept = (image != 0).any(-1)
     rows, columns = (~kept).any(1), (~kept).any(0)
     # A rectangle, 16 wide unless the border cuts it off.
@@ -131,7 +131,7 @@ def test_resumed_or_not_the_batches_are_the_same(kind, options, request):
 
 
 def test_an_image_file_is_seen_in_parts_and_mirrored(tmp_path):
-    """Red tells the column and green the row, so corners tell the window."""
+    """Red encodes the column and green the row, so the corners show the window."""
     rows, columns = np.mgrid[:64, :64]
     ramp = np.stack([4 * columns, 4 * rows, 0 * rows], -1).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "a.JPEG", "png")

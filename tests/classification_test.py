@@ -1,4 +1,4 @@
-"""Class folders and CIFAR-100 found on disk; and what is said when they are wrong."""
+"""Class folders and CIFAR-100 are found on disk, and errors say what is wrong."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_most_complete_folder_is_complained_about(tmp_path):
 
 @pytest.mark.parametrize("sorted_so_far", [0, 3])
 def test_flat_val(tmp_path, sorted_so_far):
-    """As the archive unpacks, or where sorting the images stopped half-way."""
+    """The archive unpacks to flat files, and sorting them may stop half-way."""
     classes = list(_FOLDERS["val"].items())[:sorted_so_far]
     _write(tmp_path, dict(_FOLDERS, val=dict(classes)))
     for number in (8, 7):

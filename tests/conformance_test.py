@@ -1,7 +1,7 @@
-"""What every block, neck and network must do, whatever it computes: one table.
+"""One table of what every block, neck and network must do, whatever it computes.
 
-A new one gets a row in `_GOLDENS`, and nothing else; a test below says so if it has
-none. What they compute is tested in `blocks_test`, `necks_test` and `networks_test`.
+A new block, neck or network needs a row in `_GOLDENS`, and a test below demands it. The
+values that they compute are tested in `blocks_test`, `necks_test` and `networks_test`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Golden:
     """A row of the table.
 
     Attributes:
-      name: of a function of `blocks`, of a neck or of a network; what follows a space
-        tells apart those of one name.
+      name: of a function of `blocks`, of a neck or of a network; a word after a space
+        distinguishes several rows of one name.
       build: makes the model.
-      shape: of its output without the batch; of each output where there are several.
+      shape: of the output without the batch, or of each of several outputs.
     """
 
     name: str
@@ -52,7 +52,7 @@ def _gate() -> tf.keras.Model:
 
 
 def _neck(neck: str, parts: int = 2) -> Callable:
-    """A neck with heads for 5 identities on two feature maps of 16 channels."""
+    """Builds a neck with heads for 5 identities on two feature maps of 16 channels."""
 
     def build() -> tf.keras.Model:
         images = tf.keras.Input((32, 16, 3))
@@ -65,7 +65,7 @@ def _neck(neck: str, parts: int = 2) -> Callable:
 
 
 def _heads(*widths: int, embedding: int | None = None) -> dict:
-    """Shapes of heads whose features have these widths; the embedding joins them."""
+    """Returns shapes of the embedding, and of heads with features of these widths."""
     return {
         "embedding": (embedding or sum(widths),),
         "features": [(width,) for width in widths],
@@ -74,7 +74,7 @@ def _heads(*widths: int, embedding: int | None = None) -> dict:
 
 
 def _network(name: str, width: int = 16) -> Callable:
-    """Every layer as wide as the narrowest CBlock, 16."""
+    """Builds a network whose layers are as wide as the narrowest CBlock, 16."""
     return functools.partial(networks.build_named, name, (32, width, 3), 0.01)
 
 
@@ -115,7 +115,7 @@ every_golden = pytest.mark.parametrize("golden", _GOLDENS, ids=lambda g: g.name)
 
 
 def build(golden: Golden) -> tf.keras.Model:
-    """The model with weights and statistics none of which is a plain 0 or 1."""
+    """Builds the model with random weights and statistics, none of them just 0 or 1."""
     tf.keras.utils.set_random_seed(0)
     model = golden.build()
     random = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def _flat(model: tf.keras.Model, arrays: Sequence, **options) -> list:
 
 
 def _assert_close(found, expected) -> None:
-    """Equal up to rounding, in proportion to the largest value."""
+    """Asserts equality up to rounding, in proportion to the largest value."""
     found, expected = np.asarray(found), np.asarray(expected)
     scale = max(float(np.abs(expected).max()), 1e-3)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
@@ -194,7 +194,7 @@ def test_tflite(golden):
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [function.get_concrete_function(*specs)], model
     )
-    # Else the graph goes to disk and back, most of a conversion's time.
+    # Otherwise most of the time is spent on writing the graph to disk.
     converter.experimental_lower_to_saved_model = False
     interpreter = tf.lite.Interpreter(model_content=converter.convert())
     interpreter.allocate_tensors()
@@ -208,7 +208,7 @@ def test_tflite(golden):
         _assert_close(interpreter.get_tensor(found["index"]), y)
 
 
-# Two replicas; in a process of its own, as devices cannot be added to a running one.
+# Two replicas need a new process, because devices cannot be added to a running one.
 
 _REPLICAS = """
 import tensorflow as tf
@@ -228,7 +228,7 @@ for golden in conformance_test._GOLDENS:
 
 
 def check_replicas(strategy: tf.distribute.Strategy, golden: Golden) -> None:
-    """Each replica learns from its half; of the moving statistics the mean stays."""
+    """Checks that replicas learn from their halves, and average moving statistics."""
     with strategy.scope():
         model = build(golden)
     assert all(len(weight.values) == 2 for weight in model.weights)
@@ -249,7 +249,7 @@ def check_replicas(strategy: tf.distribute.Strategy, golden: Golden) -> None:
 
 
 def _gradients(model: tf.keras.Model, arrays: Sequence) -> list[tf.Tensor]:
-    """Of the outputs' product with fixed noise, in training."""
+    """Returns gradients of the outputs' product with fixed noise, in training."""
     with tf.GradientTape() as tape:
         loss = 0.0
         for i, y in enumerate(_flat(model, arrays, training=True)):
@@ -271,7 +271,7 @@ def replicas(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(replicas):
-    """What the replicas said of each row."""
+    """Returns the replicas' result for each row."""
     process, path = replicas
     status, text = process.wait(), path.read_text()
     assert status == 0, text[-3000:]

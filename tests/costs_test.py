@@ -1,4 +1,4 @@
-"""Costs by sums over branches, against counting on networks that are built."""
+"""Costs as sums over branches, compared with counts of built networks."""
 
 import numpy as np
 import pytest

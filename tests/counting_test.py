@@ -1,4 +1,4 @@
-"""Counts that the authors' code gives, and one block by hand."""
+"""Counts compared with those of the authors' code, and of one block by hand."""
 
 import functools
 

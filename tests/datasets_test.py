@@ -1,4 +1,4 @@
-"""Every data set's layout on disk, read back; and what is said when it is wrong."""
+"""Every data set's layout is read from disk, and errors say what is wrong."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ _PAGES = sorted(
     for path in _ROOT.glob(pattern)
 )
 _SOURCES = [*_ROOT.glob("cdnet_tf/**/*.py"), *_ROOT.glob("tools/*.py")]
-# Of absl, pip, ruff, Slurm, Docker, TensorBoard and TensorFlow Serving, up to the first
-# hyphen; `name` stands for any flag of ours.
+# Flags of absl, pip, ruff, Slurm, Docker, TensorBoard and TensorFlow Serving, up to the
+# first hyphen; `name` stands for any flag of ours.
 _FOREIGN_FLAGS = set(
     "allow_version_labels_for_unavailable_models check distribution enable_batching "
     "extra flagfile gpus help kill logdir model_config_file "
@@ -30,7 +30,7 @@ def _text(page):
 @pytest.mark.parametrize("page", _PAGES)
 def test_files_exist(page):
     named = set(re.findall(r"(?<!\w)(?:\w+/)*[a-z]\w*\.(?:py|md|sh)\b", _text(page)))
-    # The table of files names a folder once: `nn/blocks.py`, `necks.py`.
+    # The table of files names a folder only once: `nn/blocks.py`, `necks.py`.
     known = {path.name for path in [*_SOURCES, *_ROOT.glob("tests/*.py")]}
     folders = [_ROOT, _ROOT / "cdnet_tf", _ROOT / "docs"]
     lost = [

@@ -1,4 +1,4 @@
-"""The doctor, on generated data that were broken on purpose, one fault at a time."""
+"""The doctor on generated data that are broken on purpose, one fault at a time."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def clean(tmp_path_factory):
 
 @pytest.fixture
 def root(clean, tmp_path):
-    """A copy to break."""
+    """Copies the data set, so that a test can break it."""
     shutil.copytree(clean, tmp_path / "data")
     return tmp_path / "data"
 
 
 def _file(root, folder, pattern):
-    """The first file that matches."""
+    """Returns the first file that matches."""
     return min((root / folder).glob(pattern))
 
 
 def _picture(path, seed=0):
-    """Another picture, of somebody or other."""
+    """Makes a picture that is not in the data set."""
     pixels = np.random.default_rng(seed).integers(0, 255, (32, 16, 3), np.uint8)
     Image.fromarray(pixels).save(path)
 
@@ -242,7 +242,7 @@ def test_split_of_junk_only(root):
 
 
 def _msmt17(clean, root):
-    """The same images in MSMT17's layout: train and test both count from 0."""
+    """Writes the images in MSMT17's layout: train and test both count from 0."""
     for part in ("train", "test"):
         (root / part / "0000").mkdir(parents=True)
     folders = {"train": _TRAIN, "query": _QUERY, "gallery": _GALLERY}

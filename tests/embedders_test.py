@@ -1,4 +1,4 @@
-"""Every kind of file gives the embeddings of the Keras network it was made from."""
+"""Every kind of file yields the embeddings of the Keras network it was made from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cdnet_tf.data import preprocess
 from cdnet_tf.deploy import embedders, identity
 from tests import tiny
 
-# The converter says so of every float network, whose ranges come from samples here.
+# The converter warns of every float network; here the ranges come from samples.
 pytestmark = pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 
 _HEIGHT, _WIDTH, _DIMENSIONS = 16, 8, 12
@@ -41,7 +41,7 @@ _FILES = {
 
 
 def _network(dtype="float32"):
-    """Conv, pool and Dense: a network in which left, right, top and colours matter."""
+    """Builds a network in which left, right, top and colours matter."""
     tf.keras.utils.set_random_seed(0)
     images = tf.keras.Input((_HEIGHT, _WIDTH, 3))
     x = layers.Conv2D(8, 3, 2, activation="relu", dtype=dtype)(images)
@@ -63,14 +63,14 @@ def images():
 
 @pytest.fixture(scope="module")
 def expected(images):
-    """Embeddings of the images, and of the mirrored images."""
+    """Returns embeddings of the images, and of the mirrored images."""
     values = _normalised(images)
     return [_network().predict(v, verbose=0) for v in (values, values[:, :, ::-1])]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, images):
-    """All the files of `_FILES`, written once."""
+    """Writes all the files of `_FILES` once."""
     folder = tmp_path_factory.mktemp("files")
     network = _network()
     network.save(folder / "model.keras")
@@ -166,7 +166,7 @@ def test_file_gives_the_networks_embeddings(folder, name, images, expected):
     plain, mirrored = expected
     assert _difference(embeddings, plain) < tolerance
     assert _difference(embedder.embed(images[:, :, ::-1]), mirrored) < tolerance
-    # Far from what other images, or the same ones mirrored, would give.
+    # Embeddings of other or mirrored images would be far away.
     assert _difference(embeddings[::-1], plain) > 4 * _INTEGER
     assert _difference(mirrored, plain) > 4 * _INTEGER
 
@@ -176,7 +176,7 @@ def test_batches_of_any_size_agree(folder, name, images):
     embedder = embedders.open_model(folder / name)
     whole = embedder.embed(images)
     parts = [embedder.embed(images[start : start + 3]) for start in (0, 3, 6)]
-    # Integers are equal; a float sum may be taken in another order.
+    # Integers are equal; a float sum may be computed in another order.
     assert _difference(np.concatenate(parts), whole) < min(_FILES[name][2], _HALF)
     assert embedder.embed(images[:0]).shape == (0, _DIMENSIONS)
 

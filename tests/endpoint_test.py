@@ -1,4 +1,4 @@
-"""A served network gives over HTTP what its file gives, by the documented protocol.
+"""A served network yields the same embeddings over HTTP as its file.
 
 The server below answers as https://www.tensorflow.org/tfx/serving/api_rest describes,
 with the signatures of a SavedModel that this package exports.
@@ -28,7 +28,7 @@ _THRESHOLDS = {"rates": [0.001], "at_rates": [{**_ROW, "note": ""}]}
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """TensorFlow Serving's REST port, with the model `cdnet` in the versions 3 and 7.
+    """Stands for TensorFlow Serving's REST port, with versions 3 and 7 of `cdnet`.
 
     Attributes:
       asked: method and path of each request.
@@ -115,7 +115,7 @@ def _serving(model):
 
 
 def _network():
-    """A network whose embedding is its input, seen coarsely."""
+    """Builds a network whose embedding is its input at a low resolution."""
     images = tf.keras.Input((*_SIZE, 3))
     pooled = tf.keras.layers.AveragePooling2D(4)(images)
     return tf.keras.Model(images, tf.keras.layers.Flatten()(pooled), name="coarse")

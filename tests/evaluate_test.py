@@ -58,7 +58,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, network):
-    """Data sets, a sound one and a sick one, and files of the network."""
+    """Writes a sound and a faulty data set, and files of the network."""
     folder = tmp_path_factory.mktemp("evaluate")
     writer.write_pedestrians(
         folder / "data",
@@ -93,7 +93,7 @@ def folder(tmp_path_factory, network):
 
 
 def _as_folders(source, target):
-    """The same test images, a folder a person and in it one a camera; some as PNG."""
+    """Writes the test images in PERSON/CAMERA/ folders; some as PNG."""
     splits = {"query": "query", "bounding_box_test": "gallery"}
     files = (file for split in splits for file in sorted((source / split).iterdir()))
     for number, file in enumerate(files):
@@ -156,7 +156,7 @@ def data(folder):
 
 @pytest.fixture(scope="module")
 def embeddings(network, data):
-    """(query, gallery) embeddings, and those of the mirrored images."""
+    """Returns (query, gallery) embeddings, and those of the mirrored images."""
 
     def embed(images, mirrored):
         batches = tiny.normalised(images.paths, _HEIGHT, _WIDTH)

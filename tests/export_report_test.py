@@ -1,4 +1,4 @@
-"""What a folder's report and README.txt say, and of which files."""
+"""The contents of a folder's report and README.txt, and which files they describe."""
 
 import json
 
@@ -11,14 +11,14 @@ _REFERENCE = {**_SCORES, "bytes": 2_000_000, "macs": 3_000_000}
 
 
 def _row(path, **more):
-    """A row that was measured on a file as it stands, or stood."""
+    """Makes a row that was measured on a file, or on an earlier version of it."""
     measured = {"sha256": measurements.sha256(path) if path.exists() else "0"}
     return {"file": path.name, "failure": None, "measured": measured, **more}
 
 
 @pytest.fixture
 def composed(monkeypatch):
-    """What README.txt is made of, in place of its text."""
+    """Replaces the text of README.txt by its ingredients."""
     given = []
     monkeypatch.setattr(
         readme, "compose", lambda *arguments: given.append(arguments) or "text"

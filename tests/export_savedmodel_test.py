@@ -49,7 +49,7 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(run_dir, tmp_path_factory):
-    """(version's folder, console output)."""
+    """Exports a version; returns (its folder, console output)."""
     folder = tmp_path_factory.mktemp("serving") / "colours" / "1"
     process = _export(run_dir / "model.keras", folder)
     assert process.returncode == 0, process.stderr

@@ -1,4 +1,4 @@
-"""The real program on generated pedestrians; what it writes, and what it leaves alone.
+"""The real program on generated pedestrians: what it writes, and leaves alone.
 
 One process for each run, because programs define flags of the same names.
 """
@@ -71,7 +71,7 @@ def run(data_dir, model):
 def exported(run, tmp_path_factory):
     """A folder in which one run passed, and then another failed on the same file.
 
-    The other trains an epoch as well, for one start of the program less.
+    The second run also trains an epoch, which saves one start of the program.
     """
     folder = tmp_path_factory.mktemp("out")
     as_tool = ["tools/export_tflite.py"]
@@ -79,7 +79,7 @@ def exported(run, tmp_path_factory):
     assert first.returncode == 0, first.stderr
     good = (folder / "cdnet_int8.tflite").read_bytes()
     more = ["--variants=int8", "--qat_epochs=1", "--batch_size=8", "--gate_images=10"]
-    # The name of a trained file is another one, but for this.
+    # An earlier file has the name that the trained file will get.
     (folder / "cdnet_int8_qat.tflite").write_bytes(good)
     as_module = ["-m", "cdnet_tf.export_tflite"]
     second = run(as_module, folder, *more, "--max_map_drop=-100", "--keep_failed")
@@ -169,7 +169,7 @@ def test_thresholds_are_the_files_own(exported, data_dir):
     failed = _rows(folder, "failed")["cdnet_int8_qat.failed.tflite"]
     assert failed["measured"]["subset"].startswith("whole people drawn by seed 0 for")
     assert failed["measured"]["distractors"] == 0
-    # A file that nobody judged; an earlier one stands under that name.
+    # No row describes the file that is left under this name.
     assert "--model=cdnet_int8_qat.tflite measures one" in text
 
 
@@ -298,7 +298,7 @@ def test_refuses_chips_that_cannot_be_had(arguments, complaint):
 
 
 def test_a_rewritten_file_embeds_alike_and_says_so(data_dir, tmp_path, capsys):
-    """Of a network that was trained on CIFAR's colours, which the file keeps."""
+    """The network was trained with CIFAR's normalisation, which the file keeps."""
     model = tmp_path / "model.keras"
     network_file.save(tiny.network(shallow=True), model, preprocess.CIFAR)
     tmp_path = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""One file: its name, what becomes of it when it passes and when it fails."""
+"""The export of one file: its name, and what happens if it passes or fails."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_a_name_tells_the_form(form, name):
 
 
 class _Judge:
-    """A judge with a verdict of its own."""
+    """A judge with a fixed verdict."""
 
     reference = {"mean_ap": 0.5}
 

@@ -48,7 +48,7 @@ def _count(image, colour):
 
 @pytest.mark.parametrize("name", people.OPTIONS)
 def test_every_value_of_an_attribute_looks_different(name):
-    # A beanie would hide the difference between some heads of hair.
+    # A beanie would hide the difference between some hairstyles.
     base = {"hat": "none"} if name in ("hair", "hair_colour") else {}
     views = [
         tuple(_drawn(yaw, **base, **{name: value}).tobytes() for yaw in (0, 2, 4))
@@ -65,7 +65,7 @@ def test_a_larger_thing_changes_more_of_the_image(carried, yaw):
         np.count_nonzero((_drawn(yaw, carried=carried, large=large) != nothing).any(-1))
         for large in (False, True)
     )
-    # From the front a backpack is two straps, whatever its size; a book may hide
+    # From the front, a backpack of any size is just two straps; a book may hide
     # behind the body altogether.
     assert 0 <= small <= large
     assert large > 0 or carried == "book"

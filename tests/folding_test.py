@@ -1,4 +1,4 @@
-"""The folded network computes what the network computed, with fewer layers."""
+"""The folded network computes the same as the network, with fewer layers."""
 
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_folds_what_stays_the_same():
 
 
 class _Scaled(layers.Layer):
-    """A layer whose state is no weight, so that its copy is another layer."""
+    """A layer whose state is no weight, so that a copy computes something else."""
 
     factor = 1.0
 

@@ -22,7 +22,7 @@ def _arguments():
 
 
 class _Plain:
-    """What `forward_backward.Forward` computes, left to TensorFlow's gradient."""
+    """Computes like `forward_backward.Forward`, with TensorFlow's gradients."""
 
     def keep(self, tensor):
         return tensor
@@ -54,7 +54,7 @@ def test_halves_equal_the_whole():
     np.testing.assert_array_equal(again, found)
     for a, b in zip(tape.gradient(again, arguments, dy), expected_gradients):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
-    # Replaying does not use the record up.
+    # The record can be replayed several times.
     np.testing.assert_array_equal(
         _function(forward_backward.Backward(record.kept), *arguments), found
     )
@@ -89,7 +89,7 @@ def test_statistics_are_the_batchs():
     assert len(record.statistics) == 2
     mean, variance = record.statistics[0]
     np.testing.assert_allclose(mean, values.mean(0), atol=1e-5)
-    # Unbiased, as what Keras and PyTorch average over steps.
+    # Unbiased, like the variance that Keras and PyTorch average over steps.
     np.testing.assert_allclose(variance, values.var(0, ddof=1), rtol=1e-4)
 
 

@@ -14,7 +14,7 @@ _SIZE = 16, 8, 3
 
 
 class _Batches:
-    """Two batches, and how often they were gone through."""
+    """Two batches that count how often they are iterated."""
 
     def __init__(self, images):
         self.images, self.passes = images, 0
@@ -47,7 +47,7 @@ def _network(kernel):
 @pytest.fixture(scope="module")
 def splits():
     query = _split([1, 2, 3], [1, 1, 1], seed=0)
-    # Two distractors: nobody asks for 0 and 9.
+    # Two distractors: no query shows 0 and 9.
     return query, _split([1, 2, 3, 1, 0, 9], [2, 2, 2, 1, 2, 2], seed=1)
 
 

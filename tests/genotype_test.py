@@ -1,4 +1,4 @@
-"""Search spaces and genotypes: order, JSON, and what an error tells."""
+"""Search spaces and genotypes: order, JSON, and errors."""
 
 import json
 import subprocess

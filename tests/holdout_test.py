@@ -1,4 +1,4 @@
-"""The split, against the protocol's rules written out, and by hand where small."""
+"""The split compared with the protocol's rules, and small cases by hand."""
 
 import dataclasses
 import warnings
@@ -26,7 +26,7 @@ def _rows(images):
 
 @pytest.fixture(scope="module")
 def data():
-    """20 people, each seen 1 to 4 times by each of 1 to 4 cameras."""
+    """Makes 20 people, each seen 1 to 4 times by each of 1 to 4 cameras."""
     rng = np.random.default_rng(5)
     rows = [
         (person, camera)
@@ -82,7 +82,7 @@ def test_seed_decides(data):
 
 
 def _in_families(data, sizes):
-    """`data`, whose people in ascending order are families of these sizes."""
+    """Divides the people of `data` in ascending order into families of these sizes."""
     numbers = np.repeat(np.arange(len(sizes)), sizes)
     people = np.unique(data.train.identities).tolist()
     return dataclasses.replace(data, families=dict(zip(people, numbers.tolist())))

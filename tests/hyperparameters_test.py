@@ -1,4 +1,4 @@
-"""The search space: what a range means, as flags, by hand."""
+"""The search space: the meaning of ranges, as flags, by hand."""
 
 import pytest
 

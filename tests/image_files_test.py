@@ -1,4 +1,4 @@
-"""Files are decoded once, in order, and all that cannot be read are named."""
+"""Files are decoded once, in order, and all unreadable files are named."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def good(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
-    """A truncated image, a text and no file."""
+    """Writes a truncated image and a text; also returns a missing file."""
     folder = tmp_path_factory.mktemp("bad")
     paths = [folder / f"{number}.jpg" for number in range(3)]
     paths[0].write_bytes(_jpeg(0)[:-100])
@@ -42,7 +42,7 @@ def bad(tmp_path_factory):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """A list of one entry for each file that is decoded while a test runs."""
+    """Returns a list that gets an entry for each file decoded during a test."""
     calls = []
     decode = preprocess.decode
 
@@ -87,7 +87,7 @@ def test_a_pass_that_is_broken_off_keeps_nothing(good):
 
 @pytest.mark.parametrize("last", [0, 1])
 def test_batches_end_at_the_first_bad_file_and_name_all(good, bad, last):
-    """With a good file behind the bad ones, and with a bad one at the end."""
+    """A good or a bad file is at the end."""
     paths = [*good[:3], bad[0], good[3], *bad[1:], *good[4 : 5 - last]]
     batches = iter(image_files.ImageBatches(paths, *_SIZE, 2, None))
     assert len(next(batches)) == 2

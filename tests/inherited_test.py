@@ -29,7 +29,7 @@ def embed(net):
 
 
 def _alone(net, choice):
-    """The network built on its own, its statistics those of both batches' means."""
+    """Builds the network alone, with the means of both batches' statistics."""
     net.alpha.assign(tf.one_hot(choice, len(net.space)))
     network = net.derive_network(neck="bl")
     norms = [

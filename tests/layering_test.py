@@ -1,4 +1,4 @@
-"""Holds BUILD and the lock against the files, and the imports against the layers.
+"""Compares BUILD and the lock with the files, and the imports with the layers.
 
 Nothing is imported: sources and BUILD (Python in form) are read with `ast`.
 """
@@ -194,7 +194,7 @@ def _matches(path: str, *patterns: str) -> bool:
 
 
 def _sources(root) -> dict[str, ast.Module]:
-    """Every Python file but the `__init__.py`, parsed, by its path."""
+    """Parses every Python file but the `__init__.py`; by path."""
     files = sorted(f for top in _TOPS for f in (root / top).rglob("*.py"))
     return {
         file.relative_to(root).as_posix(): ast.parse(file.read_text("utf-8"))
@@ -208,7 +208,7 @@ def _has_main(tree) -> bool:
 
 
 def _imports(tree, sources) -> tuple[set[str], set[str], set[str]]:
-    """The files, the packages and the unknown names that a file imports anywhere."""
+    """Returns the files, packages and unknown names that a file imports anywhere."""
     modules = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -238,7 +238,7 @@ def _is_standard(name: str) -> bool:
 
 
 def _as_text(rule: str, fields: dict) -> str:
-    """A target as it stands in BUILD, every dep on its own line."""
+    """Renders a target as in BUILD, with every dep on its own line."""
     deps = "".join(f'        "{dep}",\n' for dep in fields.get("deps", []))
     lines = [f"    {k} = {v!r},".replace("'", '"') for k, v in fields.items()]
     lines = [line for line in lines if not line.startswith("    deps")]
@@ -247,7 +247,7 @@ def _as_text(rule: str, fields: dict) -> str:
 
 
 def _wanted_targets(root) -> dict[str, str]:
-    """The target that each file ought to have in BUILD, by the file's path."""
+    """Returns the target that each file should have in BUILD, by the file's path."""
     wanted = {}
     sources = _sources(root)
     for path, tree in sources.items():
@@ -255,7 +255,7 @@ def _wanted_targets(root) -> dict[str, str]:
         rule = "py_binary" if _has_main(tree) else "py_library"
         fields = {"name": path[: -len(".py")], "srcs": [path]}
         if path.endswith("_test.py"):
-            # As a plain script a file of test functions passes without running any.
+            # As a plain script, a file of tests would pass without running any.
             rule, extra = "py_test", {"args": [path], "main_module": "pytest"}
             fields, packages = fields | extra, packages | {"pytest"}
         deps = [f":{file[:-3]}" for file in sorted(files)]
@@ -265,7 +265,7 @@ def _wanted_targets(root) -> dict[str, str]:
 
 
 def _present_targets(root) -> dict[str, str]:
-    """The targets that BUILD has, by their sources."""
+    """Returns the targets that BUILD has, by their sources."""
     present: dict[str, str] = {}
     compared = ("name", "srcs", "args", "main_module", "deps")
     for node in ast.parse((root / "BUILD").read_text("utf-8")).body:
@@ -280,7 +280,7 @@ def _present_targets(root) -> dict[str, str]:
 
 
 def build_problems(root) -> list[str]:
-    """The lines to add to BUILD (+) and to take out (-), a text for each file."""
+    """Returns lines to add to BUILD (+) and to take out (-), a text for each file."""
     wanted, present = _wanted_targets(root), _present_targets(root)
     problems = []
     for path in sorted({*wanted, *present}):
@@ -292,7 +292,7 @@ def build_problems(root) -> list[str]:
 
 
 def layer_problems(root) -> list[str]:
-    """What breaks the one-way rule."""
+    """Returns the imports that break the one-way rule."""
     problems = []
     sources = _sources(root)
     for path, tree in sources.items():
@@ -339,7 +339,7 @@ def test_imports_go_one_way():
 
 
 def lock_problems(setup: str, lock: str) -> list[str]:
-    """What `setup.cfg` requires and the lock does not hold, or not in its range."""
+    """Returns what `setup.cfg` requires and the lock lacks or has out of range."""
     parser = configparser.ConfigParser()
     parser.read_string(setup)
     extras = parser["options.extras_require"].items()

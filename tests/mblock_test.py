@@ -1,4 +1,4 @@
-"""The MBlock against plain Keras blocks of the same weights; what it leaves be."""
+"""The MBlock against Keras blocks of the same weights, and the rows it leaves alone."""
 
 import functools
 
@@ -15,7 +15,7 @@ _WIDTHS = [(16, 32), (32, 32)]  # with and without a shortcut convolution
 
 
 def _block(c_in, c_out, space=CDS, seed=0, **options):
-    """An MBlock none of whose weights and statistics is a plain 0 or 1."""
+    """Builds an MBlock with no weight or statistic that is just 0 or 1."""
     block = mblock.MBlock(space, c_in, c_out, seed, **options)
     random = np.random.default_rng(seed)
     for variable in block.variables:
@@ -28,7 +28,7 @@ def _features(c_in, shape=(4, 6, 5), seed=1):
 
 
 def _plain(block, branch, features):
-    """The branch of stock Keras layers, with the weights of the MBlock's."""
+    """Builds a branch of stock Keras layers with the MBlock's weights."""
     x = tf.keras.Input(features.shape[1:])
     y = blocks.cdblock(x, block.c_out, block.space[branch], "b")
     model = tf.keras.Model(x, y)
@@ -44,7 +44,7 @@ def _short(weight):
 
 
 def _differentiate(function, x, variables):
-    """Output, and gradients of its product with fixed noise."""
+    """Returns the output, and the gradients of its product with fixed noise."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = function(x)
@@ -137,7 +137,7 @@ _ROWS = {
 
 
 def _state(block, optimizer):
-    """Weights, momentum and moving statistics: three lists of four arrays."""
+    """Returns weights, momentum and moving statistics: three lists of four arrays."""
     weights = block.trainable_variables
     momentum = [optimizer.get_slot(weight, "momentum") for weight in weights]
     return [
@@ -151,7 +151,7 @@ def test_only_chosen_branches_move():
     optimizer = optimizers.CoupledSGD(0.1, momentum=0.9, l2=0.01)
     weights = block.trainable_variables
     optimizer._create_all_weights(weights)
-    # Branch 1 has a momentum after the first step and yet rests in the second.
+    # Branch 1 has momentum after the first step, and still rests in the second.
     for chosen in ([1, 7], [7, 9], [9, 7]):
         before = _state(block, optimizer)
         run = functools.partial(block, chosen=tf.constant(chosen), training=True)

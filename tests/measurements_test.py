@@ -1,4 +1,4 @@
-"""What is shipped of a run's evaluations, and what is not."""
+"""Which of a run's evaluations are shipped, and which are not."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Several workers over loopback equal one process; what keeps wrong set-ups out."""
+"""Several workers over loopback equal one process, and wrong set-ups are refused."""
 
 import json
 import os
@@ -123,7 +123,7 @@ _RESET = "Collective ops is aborted by: Connection reset by peer, port 4711"
 
 @pytest.fixture
 def fail(monkeypatch):
-    """Has the first of two workers fail; returns the error, or how it starts again."""
+    """Lets the first of two workers fail; returns the error, or how it restarts."""
     monkeypatch.delenv(distributed._LAST_LOSS, raising=False)
     monkeypatch.setattr(distributed, "place", lambda strategy: (0, 2))
 
@@ -332,7 +332,7 @@ def _undisturbed(arguments):
 
 
 def _one_started_again(arguments):
-    """A worker is killed and started again; the other waits for it."""
+    """Kills and restarts a worker, for which the other one waits."""
     hosts, arguments = _addresses(), [*arguments, "--restarts=1"]
     first, second = (_start_worker(i, hosts, *arguments) for i in range(2))
     _kill_in_epoch_2(second)
@@ -347,11 +347,11 @@ def _one_started_again(arguments):
     ids=lambda param: param[0],
 )
 def runs(request, data_dir, tmp_path_factory):
-    """A run in one process, and one of two; of a training's, one was killed meanwhile.
+    """Runs a program in one process and in two; a training's worker is killed.
 
     Returns:
-      The program; the run directories; what was printed: in one process, by the chief
-      until the kill, by both workers from there on.
+      The program; the run directories; and the outputs: of the single process, of the
+      chief until the kill, and of both workers from then on.
     """
     (program, by_two), folder = request.param, tmp_path_factory.mktemp("runs")
     more: dict = {"space": "cs"}
@@ -366,7 +366,7 @@ def runs(request, data_dir, tmp_path_factory):
 
 
 def _losses(output):
-    """Of every epoch, from the console: {name: value}."""
+    """Returns every epoch's losses from the console: {name: value}."""
     lines = [line for line in output.splitlines() if line.startswith("Epoch ")]
     return [dict(re.findall(r"(\w+) (\d+\.\d+%?)", line)) for line in lines]
 
@@ -398,7 +398,7 @@ def test_weights_equal_one_process(runs):
 
 
 def _assert_checkpoints_equal(*folders):
-    """So that either run could go on with what the other has left."""
+    """Asserts that either run could be resumed from the other's checkpoint."""
     one, two = (
         tf.train.load_checkpoint(str(folder / "checkpoint")) for folder in folders
     )
@@ -435,7 +435,7 @@ def test_only_the_chief_writes(runs):
 
 
 def _ended_before_training(data_dir, run_dir, second=(), **options):
-    """What two workers print that share bad options, or differ in `second`."""
+    """Returns what two workers print that share bad options, or differ in `second`."""
     arguments = _arguments("train", data_dir, run_dir, genotype="cdnet", **options)
     workers = _start_two(*arguments, second=second)
     outputs = _outputs(workers)

@@ -1,4 +1,4 @@
-"""Whole networks: widths, names, and what is refused; `conformance_test` has more."""
+"""Whole networks: widths, names, and errors; `conformance_test` has more."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The commands that programs print at their end: they parse, and name what exists."""
+"""The commands that programs print at their end parse, and name existing things."""
 
 import json
 import pathlib
@@ -36,12 +36,12 @@ def after(monkeypatch):
 
 
 def _command(text):
-    """The words of the last line of a text."""
+    """Returns the words of the last line of a text."""
     return shlex.split(text.splitlines()[-1])
 
 
 def _read(command):
-    """What the program that a command names takes its flags for."""
+    """Returns a command's flags as its program understands them."""
     assert command[:2] == ["python", "-m"]
     done = subprocess.run(
         [sys.executable, "-c", _READ, *command[2:]],

@@ -1,6 +1,6 @@
-"""Compiling for the Ethos-U: what the compiler says, and what is refused.
+"""Compiling for the Ethos-U: the compiler's report, and refused files.
 
-Arm's compiler runs; the files are of a network so small that it takes a second.
+Arm's compiler really runs, on files of a network so small that it takes a second.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ _U55 = npu.Target("ethos-u55-32", "Ethos_U55_High_End_Embedded", "Shared_Sram")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An int8 file, and one that takes and gives floats, which no NPU knows."""
+    """Writes an int8 file, and a file with float input and output, which NPUs lack."""
     pixels = tf.keras.Input((16, 16, 3), name="images")
     x = tf.keras.layers.Conv2D(8, 3, activation="relu", name="stem/conv")(pixels)
     x = tf.keras.layers.GlobalAveragePooling2D(keepdims=True)(x)

@@ -1,4 +1,4 @@
-"""People of one's own, laid out in both ways, and what is said of what does not fit."""
+"""A user's own images in both layouts, and errors about what does not fit."""
 
 from __future__ import annotations
 

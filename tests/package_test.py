@@ -1,4 +1,4 @@
-"""The wheel, installed where there is no checkout, has all that a search needs."""
+"""The wheel, installed without a checkout, has all that a search needs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _ship(folder):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built of a copy: a build leaves files among its sources."""
+    """Builds the wheel from a copy, because a build leaves files among its sources."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in _SOURCES:
         copy = shutil.copytree if (_ROOT / name).is_dir() else shutil.copy
@@ -86,7 +86,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """An environment with the wheel, which borrows the packages of this one."""
+    """Makes an environment with the wheel and the packages of this environment."""
     folder = tmp_path_factory.mktemp("installed")
     venv.create(folder, symlinks=True)
     _pip("--python", folder / "bin/python", "install", "--no-deps", "--no-index", wheel)

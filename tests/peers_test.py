@@ -19,7 +19,7 @@ def addresses(monkeypatch):
 
 
 def test_all_are_there(addresses):
-    """Each ends only after it has seen the others, who then still have to see it."""
+    """Each ends only after it has seen the others, who may not have seen it yet."""
     with socket.create_server(("127.0.0.1", int(addresses[2].split(":")[1]))):
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             first = pool.submit(peers.wait, addresses, 0, 20)

@@ -1,4 +1,4 @@
-"""Pictures hold what they were given: frames, images, curves and maps by hand."""
+"""Pictures show the given frames, images, curves and maps; checked by hand."""
 
 from __future__ import annotations
 

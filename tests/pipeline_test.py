@@ -25,7 +25,7 @@ _IDENTITIES = np.repeat([3, 5, 8, 13, 21], 6).astype(np.int32)
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Images of one colour each: identity, then number, in steps that JPEG keeps."""
+    """Writes images of one colour: identity, number, in steps that JPEG keeps."""
     folder = tmp_path_factory.mktemp("images")
     paths = []
     for i, identity in enumerate(_IDENTITIES):
@@ -36,7 +36,7 @@ def images(tmp_path_factory):
 
 
 def _colours(batch):
-    """Reads (identity, number) of each image off its colour, black borders aside."""
+    """Reads (identity, number) of each image from its colour, without black borders."""
     std, mean = np.array(preprocess.IMAGENET_STD), np.array(preprocess.IMAGENET_MEAN)
     pixels = np.round((batch * std + mean) * 255).reshape(len(batch), -1, 3)
     # Erased pixels show the mean, black ones 0; neither has 100 in the last channel.
@@ -201,7 +201,7 @@ _TWO_REPLICAS = """
 
 
 def test_two_replicas_share_a_batch_by_identities(images):
-    """In a process of its own: devices are split before TensorFlow starts."""
+    """Runs in a new process, because devices are split before TensorFlow starts."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_TWO_REPLICAS), *images.paths],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -1,4 +1,4 @@
-"""The genotypes that are trained, counted; and the order of their trainings."""
+"""The numbers of genotypes that are trained, and the order of their trainings."""
 
 import collections
 import itertools
@@ -8,7 +8,7 @@ from cdnet_tf.nn import genotype
 
 
 def _depths(runs):
-    """How many genotypes there are of each depth."""
+    """Counts the genotypes of each depth."""
     return collections.Counter(g.depth for g in {run.genotype for run in runs})
 
 

@@ -1,4 +1,4 @@
-"""`auto` takes bfloat16 where it is computed and faster, and keeps to what it took."""
+"""`auto` takes bfloat16 if it is supported and faster, and keeps its decision."""
 
 import pytest
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What a network sees of a file: decoded, resized and normalised as others do."""
+"""Files are decoded, resized and normalised as other programs do."""
 
 from __future__ import annotations
 

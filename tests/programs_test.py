@@ -75,7 +75,7 @@ def _run(arguments, **options):
 
 @pytest.fixture(scope="module")
 def whole_run(data_dir, tmp_path_factory):
-    """(run directory, console output) of a search that nothing disturbed."""
+    """Searches undisturbed; returns (run directory, console output)."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     process = _run(_arguments(data_dir, run_dir))
     output, _ = process.communicate()

@@ -1,4 +1,4 @@
-"""The line an epoch: what it says, in a log file and on a terminal."""
+"""The line of an epoch, in a log file and on a terminal."""
 
 import pytest
 
@@ -9,7 +9,7 @@ _LOGS = {"loss": 1.5, "accuracy": 0.125, "images_per_s": 64.4}
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time that the progress reads, in a list of one number."""
+    """Sets the time that the progress reads, by a list of one number."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now

@@ -98,7 +98,7 @@ def test_trains_and_exports_the_same_operations(network, images, student, tmp_pa
 
 
 def test_a_closed_range_opens_again(student):
-    """By hand: 255 steps of the sums, whose step is that of input times weights."""
+    """By hand: 255 units of the sums, which are the input's step times the weights'."""
     fc1 = student.get_layer("quant_stage2/block3/cblock1/gate/fc1")
     ends = quantize._range(fc1)
     quantize._set_range(fc1, 0.0, 1e-38)

@@ -1,4 +1,4 @@
-"""Training one network to embed as another does; rounding is quantize_test's."""
+"""A network is trained to embed like another; `quantize_test` covers rounding."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is written to the file descriptor itself, as C++ does, past `sys.stderr`."""
+"""Text that goes to the file descriptor, as from C++, instead of `sys.stderr`."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Layers that never fire, and what becomes of their ranges."""
+"""Layers that never fire, and their ranges."""
 
 import numpy as np
 import pytest
@@ -31,13 +31,13 @@ def test_enough(given, wanted):
 
 
 def _never(name, *size, kind=layers.Conv2D):
-    """A layer whose sums are far below 0 on any image."""
+    """Makes a layer whose sums are far below 0 on any image."""
     bias = tf.keras.initializers.Constant(-100.0)
     return kind(*size, activation="relu", bias_initializer=bias, name=name)
 
 
 def _network(*between):
-    """`dead`, other layers, and one that turns what comes out of them into output."""
+    """Builds a network of `dead`, other layers, and one that makes their output."""
     tf.keras.utils.set_random_seed(0)
     images = x = tf.keras.Input((8, 8, 3), name="images")
     x = layers.Conv2D(4, 3, name="alive")(x)
@@ -52,7 +52,7 @@ def _pixels(count=4):
 
 
 def _factors(content):
-    """By what an interpreter says of the file: output's name -> largest rescaling."""
+    """Returns output's name -> largest rescaling, by an interpreter's details."""
     interpreter = tf.lite.Interpreter(model_content=content)
     tensors = {each["index"]: each for each in interpreter.get_tensor_details()}
     factors = {}
@@ -94,7 +94,7 @@ def test_a_dead_layer_keeps_a_step(number, between):
 
 @pytest.fixture(scope="module")
 def dead_gate():
-    """A network whose first gate never opens further than its bias."""
+    """Builds a network whose first gate never opens further than its bias."""
     network = tf.keras.models.clone_model(tiny.network(shallow=True))
     network.set_weights(tiny.network(shallow=True).get_weights())
     fc1 = network.get_layer("stage2/block3/cblock1/gate/fc1")
@@ -129,7 +129,7 @@ def test_a_network_without_dead_layers_is_left_alone(monkeypatch):
 
 
 def test_a_file_that_rescales_too_much_is_refused(monkeypatch):
-    """What the converter makes of a dead layer by itself."""
+    """The converter alone makes such files of a dead layer."""
     monkeypatch.setattr(ranges, "widened", lambda calibrated: calibrated)
     content = tflite.convert(_network(), "int8", images=_pixels())
     complaint = r"CONV_2D, which writes '.*dead/.*rescales by .*, and XNNPACK takes"

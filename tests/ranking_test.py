@@ -17,7 +17,7 @@ def _labels(identities, cameras, **more):
 
 
 def _oracle(distances, query, gallery):
-    """Rank-1, -5, -10, mAP, mINP, scored and skipped queries, the slow way."""
+    """Computes rank-1, -5, -10, mAP, mINP, scored and skipped queries, slowly."""
     hits, precisions, penalties, skipped = [], [], [], 0
     for i, row in enumerate(distances):
         ranked = []
@@ -130,7 +130,7 @@ def test_identity_zero_is_found_like_any_other():
 
 
 def _ranked(row, i, query, gallery):
-    """The gallery images that count for query i, nearest first."""
+    """Returns the gallery images that count for query i, nearest first."""
     return [
         j
         for j in sorted(range(len(row)), key=lambda j: (row[j], j))

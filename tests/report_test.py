@@ -1,4 +1,4 @@
-"""The record of an evaluation holds what its parts say, and the table shows it."""
+"""The record of an evaluation holds its parts' results, and the table shows them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _LINE = {
 
 
 def _fake_training(calls):
-    """Writes what a training leaves, in place of one."""
+    """Stands for a training, and writes its files."""
 
     def run(program, options, run_dir, cores):
         calls.append((program, run_dir.name, options))

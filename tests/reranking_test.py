@@ -12,7 +12,7 @@ from cdnet_tf.retrieval.distances import Embeddings
 
 
 def _nearest(distances, i, k):
-    """Image i and its k nearest others, earlier ones first among equals."""
+    """Returns image i and its k nearest others, where the earlier one wins ties."""
     others = (j for j in range(len(distances)) if j != i)
     return [i, *sorted(others, key=lambda j: (distances[i, j], j))[:k]]
 
@@ -23,7 +23,7 @@ def _reciprocal(distances, i, k):
 
 
 def _code(distances, i, k1):
-    """The image's description: a weight for each image, the sum 1."""
+    """Returns the image's description: a weight for each image; their sum is 1."""
     members = _reciprocal(distances, i, k1)
     expanded = set(members)
     for j in members:
@@ -57,7 +57,7 @@ def _oracle(query, gallery, k1, k2, lambda_):
 
 
 def _people(seed, images=60, queries=12, people=7, dtype=np.float64):
-    """Embeddings in clusters, and labels in step."""
+    """Draws embeddings in clusters, and their labels."""
     random = np.random.default_rng(seed)
     identities = random.integers(1, people + 1, images)
     centres = random.standard_normal((people + 1, 8))

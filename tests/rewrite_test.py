@@ -1,4 +1,4 @@
-"""A rewritten network computes what the network computed, in other operations."""
+"""A rewritten network computes the same as the network, by other operations."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_each_step_alone_changes_its_own_layers(network, step):
 
 
 def test_stem_of_pairs_by_hand():
-    """One pixel is 1: what comes out is the kernel, mirrored, at every other tap."""
+    """If one pixel is 1, the result is the mirrored kernel at every other tap."""
     image = tf.keras.Input((16, 16, 3))
     network = tf.keras.Model(image, blocks.stem(image, 16))
     rewritten = rewrite.rewrite(network, ["stem"])
@@ -98,7 +98,7 @@ def test_unknown_step(network):
 
 
 def test_integer_file_keeps_the_operations_and_the_embedding(network):
-    """Without `stem`, which brings a RESHAPE, no operation is new."""
+    """Without `stem`, which adds a RESHAPE, there are no new operations."""
     rewritten = rewrite.rewrite(network, ["pool", "shortcut"])
     content = tflite.convert(rewritten, "int8", images=tiny.images(16, seed=1))
     tflite_file.check(content, "int8", "nhwc")

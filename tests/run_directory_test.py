@@ -1,4 +1,4 @@
-"""What a run directory records, wherever the package stands; git is the oracle."""
+"""The records in a run directory, wherever the package is; git is the oracle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _git(root, *arguments):
 
 @pytest.fixture
 def file(tmp_path):
-    """ROOT/package/module.py, not yet in any repository."""
+    """Writes ROOT/package/module.py, which is in no repository yet."""
     file = tmp_path / "root" / "package" / "module.py"
     file.parent.mkdir(parents=True)
     file.write_text("x = 1\n")

@@ -1,4 +1,4 @@
-"""The properties a batch must have, over many epochs; small cases by hand."""
+"""Properties that all batches must have over many epochs; small cases by hand."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_epoch_shows_every_image():
     batches = sampling.pk_epoch(_UNEVEN, 3, 4, seed=5, epoch=0)
     shown = np.bincount(batches.ravel(), minlength=len(_UNEVEN))
     assert shown.min() == 1
-    # Identities of 4 and 8 images need no repetition.
+    # Identities with 4 and 8 images need no repetition.
     assert (shown[(_UNEVEN == 3) | (_UNEVEN == 7)] == 1).all()
 
 

@@ -1,4 +1,4 @@
-"""Cameras: each has its own light and scene, and a photograph is a draw from a seed."""
+"""Cameras have different lights and scenes, and photographs depend on a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search leaves behind: files, pictures and the collapse report."""
+"""Records of a search: files, pictures and the collapse report."""
 
 import csv
 

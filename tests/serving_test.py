@@ -1,4 +1,4 @@
-"""A network that is served answers as the training pipeline and the network do."""
+"""A served network answers like the training pipeline and the network."""
 
 import json
 import pathlib
@@ -23,7 +23,7 @@ _FILE_SIZES = [(64, 32), (128, 64), (97, 41), (40, 21)]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Paths of JPEGs with some structure, one a size."""
+    """Writes JPEGs with some structure, one of each size; returns their paths."""
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     paths = []
@@ -66,7 +66,7 @@ def served(directory):
 
 @pytest.fixture(scope="module")
 def pixels_directory(tmp_path_factory):
-    """A served "network" whose embedding is its input."""
+    """Exports a "network" whose embedding is its input."""
     images = tf.keras.Input((*_SIZE, 3))
     network = tf.keras.Model(images, tf.keras.layers.Flatten()(images))
     directory = tmp_path_factory.mktemp("pixels") / "1"
@@ -95,7 +95,7 @@ def _batch(paths):
 
 
 def _assert_same_pixels(unit, paths):
-    """Within 1e-5 as the network sees them, not as the embedding scales them down."""
+    """Asserts equality within 1e-5 of pixels, before the embedding is scaled down."""
     expected = _batch(paths).reshape(len(paths), -1)
     norms = np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(unit * norms, expected, atol=1e-5)

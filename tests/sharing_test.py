@@ -1,4 +1,4 @@
-"""Which rows candidates have, and that shared ones are one and the same."""
+"""The rows of candidates, and that shared rows are the same."""
 
 import numpy as np
 import pytest

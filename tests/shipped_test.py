@@ -1,4 +1,4 @@
-"""Shipped weights are found by name; what is really shipped is small and whole."""
+"""Shipped weights are found by name; the real ones are small and whole."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _WANTED = "a model.keras"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of shipped files."""
+    """Makes a folder of shipped files."""
     files = {"tiny.keras": b"weights", "tiny_int8.tflite": b"integers"}
     folder = tmp_path / "weights"
     (folder / "market1501").mkdir(parents=True)

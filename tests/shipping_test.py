@@ -76,7 +76,7 @@ def _row(file, model):
 
 @pytest.fixture(scope="module")
 def _made(tmp_path_factory):
-    """(run, evaluation, row); the int8 file holds any bytes, for nothing opens it."""
+    """Makes (run, evaluation, row); the int8 file is not opened, so any bytes do."""
     run = tmp_path_factory.mktemp("made") / "run"
     (run / "tflite").mkdir(parents=True)
     network_file.save(tiny.network(shallow=True), run / "model.keras", preprocess.CIFAR)
@@ -88,7 +88,7 @@ def _made(tmp_path_factory):
 
 @pytest.fixture
 def made(_made):
-    """The same, with the records on disk; a test may change what it was given."""
+    """Copies `_made`, with records on disk, so that a test may change it."""
     run, evaluation, row = _made
     evaluation, row = copy.deepcopy(evaluation), copy.deepcopy(row)
 
@@ -110,7 +110,7 @@ def _read(run, file=None):
 
 @pytest.fixture(scope="module")
 def folder(_made, tmp_path_factory):
-    """The folder of shipped files, where the program put this network."""
+    """Ships this network with the program; returns the folder of shipped files."""
     run, *records = _made
     _write(run, *records)
     folder = tmp_path_factory.mktemp("shipped")

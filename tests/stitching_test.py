@@ -1,4 +1,4 @@
-"""Files out of blocks of others, against the network that they ought to be."""
+"""Files that are made of others' blocks, against the network that they stand for."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cdnet_tf.deploy import calibration, ranges, stitching, tflite, tflite_file
 
 
 def _network(seed, depths):
-    """Six blocks, each of some convolutions and a shortcut; a path around the last."""
+    """Builds six blocks of convolutions and a shortcut, and a path around the last."""
     tf.keras.utils.set_random_seed(seed)
     images = tf.keras.Input((8, 8, 3), name="images")
     x = layers.Conv2D(4, 1, name="stem/conv")(images)

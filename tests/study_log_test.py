@@ -1,4 +1,4 @@
-"""What a study writes: its table, its recipe's head, and TensorBoard's runs."""
+"""Files of a study: its table, its recipe's head, and TensorBoard's runs."""
 
 import pathlib
 

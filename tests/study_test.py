@@ -1,4 +1,4 @@
-"""Studies of a function that takes no time: failing, killed, and going on."""
+"""Studies of a function that takes no time: failing, killed, and resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a table whose agreements are known."""
+"""The summary of a table whose agreements are known."""
 
 from cdnet_tf.bench import plans, summary, table
 

@@ -22,7 +22,7 @@ def _images(seed=0):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A supernet after two steps of its best branches."""
+    """Trains a supernet for two steps of its best branches."""
     net, loss = _supernet(), losses.ReidLoss()
     optimizer = optimizers.CoupledSGD(0.05)
     best = [0, 7, 3, 11, 6, 2]
@@ -105,7 +105,7 @@ def test_top_k_takes_exactly_k_of_equals(k):
 
 
 def _cblock(c_in, c_out, lites):
-    """Parameters: conv, BN (two a channel), Lites, gate."""
+    """Counts parameters: conv, BN (two per channel), Lites, gate."""
     m = c_out // 4
     body = c_in * m + 2 * m + m * c_out + 2 * c_out
     shortcut = (c_in != c_out) * (c_in * c_out + 2 * c_out)

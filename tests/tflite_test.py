@@ -38,7 +38,7 @@ def files(network):
 
 @pytest.fixture(scope="module")
 def judged(network):
-    """Images that were not used to calibrate, and the float network's embeddings."""
+    """Returns images not used to calibrate, and the float network's embeddings."""
     images = tiny.images(8, seed=1)
     return images, network(preprocess.normalise(images), training=False).numpy()
 
@@ -99,7 +99,7 @@ def test_a_pixel_is_its_own_integer(files):
 
 
 def test_uint8_is_as_good_at_the_border(files, judged, tmp_path):
-    """What the stem pads with must be the mean colour, not black."""
+    """The stem must pad with the mean colour, not with black."""
     images, _ = judged
     found = {}
     for variant in ("int8", "uint8"):
@@ -178,7 +178,7 @@ def test_refuses_a_rescaling_inside():
 
 
 def test_weights_are_aligned(files):
-    """To 16 bytes, as the schema asks; Python's writer by itself does not do it."""
+    """The schema demands 16 bytes, but Python's writer ignores this by default."""
     for content in files.values():
         model = schema.Model.GetRootAsModel(content, 0)
         whole = np.frombuffer(content, np.uint8)

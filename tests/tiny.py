@@ -1,4 +1,4 @@
-"""A network and images small enough to be converted in a second; for several tests."""
+"""A network and images for several tests, small enough to convert in a second."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ HEIGHT, WIDTH = 64, 32
 
 @functools.cache
 def network(shallow: bool = False, seed: int = 0) -> tf.keras.Model:
-    """Every kind of block once, statistics as if trained; a whole network is slow.
+    """Builds a network with every kind of block once, and statistics as if trained.
 
-    The same one each time: do not change its weights.
+    The same network is returned each time, so do not change its weights.
 
     Args:
-      shallow: one CBlock, with a shortcut of its own, instead of two.
+      shallow: use one CBlock, with a shortcut convolution, instead of two.
       seed: of weights and statistics.
     """
     tf.keras.utils.set_random_seed(seed)
@@ -39,7 +39,7 @@ def network(shallow: bool = False, seed: int = 0) -> tf.keras.Model:
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
-    """Blots of colour, (count, 64, 32, 3) uint8; noise would average out."""
+    """Draws blots of colour, (count, 64, 32, 3) uint8; noise would average out."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 8, 4, 3), np.uint8)
     return coarse.repeat(HEIGHT // 8, axis=1).repeat(WIDTH // 4, axis=2)
@@ -54,5 +54,5 @@ def normalised(
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Of the angles between rows, (n, d) and (n, d) -> (n,)."""
+    """Returns cosines of the angles between rows, (n, d) and (n, d) -> (n,)."""
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)

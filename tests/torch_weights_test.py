@@ -127,7 +127,7 @@ class Reference:
         return self.linear(hidden.relu(), f"neck.{name}_classifier", self.classes)
 
     def __call__(self, images, same_padding=False):
-        """(embedding, logits) for images (b, h, w, 3)."""
+        """Returns (embedding, logits) for images (b, h, w, 3)."""
         layers = _LAYERS[self.network]
         x = torch.from_numpy(images).permute(0, 3, 1, 2)
         x = self.enter(x, same_padding)
@@ -151,7 +151,7 @@ class Reference:
         return {name: tensor.numpy() for name, tensor in self.state.items()}
 
     def count(self, *, heads):
-        """Trainable numbers, with or without the training heads."""
+        """Counts trainable parameters, with or without the training heads."""
         return sum(
             tensor.numel()
             for name, tensor in self.state.items()
@@ -173,7 +173,7 @@ def references():
 
 
 def _assert_close(ours, theirs):
-    """The largest difference is under 1e-5 of each image's feature."""
+    """Asserts that all differences are below 1e-5 of each image's feature."""
     norms = np.linalg.norm(theirs, axis=1, keepdims=True)
     assert ours.shape == theirs.shape
     assert (np.abs(ours - theirs) / norms).max() < 1e-5
@@ -283,7 +283,7 @@ class _Malicious:
 
 
 def _write_checkpoints(folder, references):
-    """Files of all kinds, by the names that the tests below call them."""
+    """Writes files of all kinds, under the names that the tests below use."""
     cnet, cdnet = references["cnet"].state, references["cdnet"].state
     wrapped = {"state_dict": cnet, "epoch": 3, "optimizer": {"lr": 0.1, "state": {}}}
     malicious = {**cdnet, "neck.squeeze.weight": _Malicious(folder / "marker")}
@@ -345,7 +345,7 @@ _BAD = {
 
 @pytest.fixture(scope="module")
 def imported(references, tmp_path_factory):
-    """The tool's folder of checkpoints and results, and what each run died of."""
+    """Runs the tool; returns its folder, and the error that each run ended with."""
     folder = tmp_path_factory.mktemp("torch")
     _write_checkpoints(folder, references)
     runs = _GOOD | {name: ("cnet", "--heads") for name in _BAD}

@@ -63,7 +63,7 @@ def _flags(folder, run, **more):
 
 
 def _write_cifar(root):
-    """CIFAR-100's binary form: coarse and fine label, then red, green and blue."""
+    """Writes CIFAR-100's binary form: coarse and fine label, red, green and blue."""
     root.mkdir()
     random = np.random.default_rng(0)
     for name, count in (("train.bin", 16), ("test.bin", 12)):
@@ -88,7 +88,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outputs(folder):
-    """What each case printed; its files lie in the folder of its name."""
+    """Returns the output of each case, whose files are in the folder of its name."""
     start = {"init_from": folder / "whole", "epochs": 1}
     recipe = {"schedule": "cosine", "lr_warmup_epochs": 2, "label_smoothing": 0.1}
     recipe |= {"neck": "bn", "random_erasing": 0}
@@ -144,7 +144,7 @@ def test_model_is_evaluated_as_it_was_saved(outputs, folder):
 def test_heads_stand_apart(outputs, folder):
     network = tf.keras.models.load_model(folder / "whole/model.keras", compile=False)
     heads = tf.keras.models.load_model(folder / "whole/heads.keras", compile=False)
-    # Both halves of the embedding are features of a triplet loss.
+    # Each half of the embedding is a feature of a triplet loss.
     embedding = network(tf.zeros((2, 64, 32, 3)))
     logits = heads([embedding[:, :32], embedding[:, 32:]])
     assert [z.shape for z in logits] == [(2, 4), (2, 4)]

@@ -10,7 +10,7 @@ from cdnet_tf.learn import schedules, training_log
 
 
 def _run(path: pathlib.Path, first_epoch: int, epochs: int):
-    """Epochs of 2 steps, with rates 10, 20, ..., as a training would log them."""
+    """Logs epochs of 2 steps with rates 10, 20, ..., as a training would."""
     history = training_log.History(path, first_epoch)
     rates = schedules.by_epoch(lambda epoch: 10.0 * (epoch + 1), 9, 2)
     for epoch in range(first_epoch, epochs):

@@ -24,7 +24,7 @@ def _network(middle=3, last="new"):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """(file, model): another middle and another last layer."""
+    """Returns (file, model) with a different middle and last layer."""
     model = _network(middle=5, last="old")
     random = np.random.default_rng(0)
     model.set_weights([random.normal(size=w.shape) for w in model.get_weights()])

@@ -51,13 +51,13 @@ def _run(program, **options):
 
 
 def _tuning(folder, study, **more):
-    """The options of a study, with 3 people held out, which makes a family of 4."""
+    """Returns options of a study that holds out 3 people, which makes a family of 4."""
     options = {**_SIZE, "data_dir": folder / "data", "run_dir": folder / study}
     return {**options, "epochs": 1, "holdout_identities": 3, **more}
 
 
 def _tuning_of_train(folder, study, **more):
-    """Its batches are of 2 people, of whom there are only 4."""
+    """Returns options with batches of 2 people, because there are only 4."""
     more = {"genotype": folder / "shallow.json", "range": "p_x_k=2x4", **more}
     return _tuning(folder, study, **more)
 
@@ -72,17 +72,17 @@ def _rows(study):
 
 
 def _lines(recipe):
-    """Of a flag file, without remarks and the folder of the results."""
+    """Returns a flag file's lines without comments and the folder of the results."""
     lines = recipe.read_text().splitlines()
     return [each for each in lines if not each.startswith(("#", "--run_dir="))]
 
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    """A study of a chief and two workers, one of them killed in its first trial.
+    """Runs a study with a chief and two workers; one is killed in its first trial.
 
     Returns:
-      What the chief printed, and the number of the trial that was lost.
+      The chief's output, and the number of the trial that was lost.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -148,7 +148,7 @@ def test_best_cfg_repeats_the_best_trial(whole, folder):
 
 
 def test_search_is_scored_by_what_it_finds(folder):
-    """Of hyperband's first two trials, of one epoch of three."""
+    """The trials are hyperband's first two, with one epoch of three."""
     (folder / "retrain.cfg").write_text("--epochs=1\n--batch_size=8\n--lr=0.01\n")
     options = {"target": "search", "space": "cs", "epochs": 3, "tuner": "hyperband"}
     options |= {"trials": 1, "retraining": folder / "retrain.cfg"}
@@ -173,7 +173,7 @@ def test_search_is_scored_by_what_it_finds(folder):
 
 
 def _followed(command, folder):
-    """The flags with which a command runs, those of its flag file included."""
+    """Returns the flags with which a command runs, including those of its flag file."""
     words = command.split()
     assert words[:2] == ["python", "-m"]
     given = [each.removeprefix("--").partition("=")[::2] for each in words[3:]]

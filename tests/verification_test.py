@@ -17,7 +17,7 @@ def _labels(identities, cameras):
 
 
 def _at(squared):
-    """Embeddings at these squared distances from (1, 0), once they have length 1."""
+    """Returns embeddings that, normalised, have these squared distances from (1, 0)."""
     cosine = 1 - np.array(squared) / 2
     return 3 * np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1)
 
@@ -92,7 +92,7 @@ def _draw(seed, dtype=np.float64):
 
 
 def _pairs(query, gallery, q, g):
-    """Squared distances of genuine and of impostor pairs, each in ascending order."""
+    """Returns squared distances of genuine and of impostor pairs, both ascending."""
     q, g = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, g))
     genuine: list[float] = []
     impostor: list[float] = []
@@ -133,7 +133,7 @@ def _squared(threshold):
 
 
 def _gap(false_accepts, true_accepts):
-    """Between the rates of the two errors."""
+    """Returns the gap between the two error rates."""
     return np.abs(false_accepts - (1 - true_accepts))
 
 

@@ -1,4 +1,4 @@
-"""Numbered versions appear whole and once; models.config keeps what it held."""
+"""Numbered versions appear whole and once; models.config keeps its entries."""
 
 import os
 
