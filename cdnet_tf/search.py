@@ -1,4 +1,4 @@
-"""Searches CS or CDS for a network, by the paper's rule or by another strategy.
+r"""Searches CS or CDS for a network, by the paper's rule or by another strategy.
 
 python -m cdnet_tf.search --flagfile=flags/cds.cfg --data_dir=DIR --run_dir=runs/cds
 python -m cdnet_tf.search --flagfile=flags/single_path.cfg --data_dir=DIR \

@@ -1,4 +1,4 @@
-"""Tunes the flags of a training or a search on people held out of the training split.
+r"""Tunes the flags of a training or a search on people held out of the training split.
 
 python -m cdnet_tf.tune --flagfile=flags/market1501.cfg --data_dir=DIR --trials=30 \
     --run_dir=runs/tune

@@ -1,4 +1,4 @@
-"""Makes shipped weights from a finished training and its int8 export.
+r"""Makes shipped weights from a finished training and its int8 export.
 
 python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5
 python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5 \

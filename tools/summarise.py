@@ -1,4 +1,4 @@
-"""Prints one table of a run, from baselines without learning to its exported files.
+r"""Prints one table of a run, from baselines without learning to its exported files.
 
 python tools/summarise.py --flagfile=flags/demo.cfg \
     --model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
