@@ -256,7 +256,7 @@ def _ranked(
 
 
 def _describe(embedder: embedders.Embedder) -> dict:
-    """What was evaluated, for the record."""
+    """Returns the record's entry about the network that was evaluated."""
     return {
         "path": str(embedder.path),
         "sha256": measurements.sha256(embedder.path),

@@ -83,7 +83,7 @@ def _text(purpose: str, command: Sequence[str]) -> str:
 
 
 def _recipe() -> list[str]:
-    """The flag file of the data set; programs find it from any directory."""
+    """Names the flag file of the data set; programs find it from any directory."""
     name = flags.FLAGS["dataset"].value
     return [f"--flagfile={_RECIPES.get(name, f'flags/{name}.cfg')}"]
 

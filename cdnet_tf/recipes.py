@@ -64,7 +64,7 @@ def _open(arguments: Iterable[str], opened: tuple[pathlib.Path, ...]) -> list[st
 
 
 def _lines(name: str, opened: tuple[pathlib.Path, ...]) -> list[str]:
-    """The arguments in a flag file, and in the files that it includes.
+    """Reads the arguments in a flag file, and in the files that it includes.
 
     Args:
       name: of the file, as it was written.

@@ -128,7 +128,7 @@ def record(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _files(folder: pathlib.Path | None) -> dict[str, tuple[pathlib.Path, str]]:
-    """File and checksum of each name."""
+    """Returns the file and the checksum of each name."""
     return {
         f"{path.parent.name}/{pathlib.PurePath(file).stem}": (
             path.parent / file,

@@ -24,7 +24,7 @@ def augment_batch(
     share: tuple[int, int] = (0, 1),
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> tf.Tensor:
-    """Flips, pads, crops, normalises and erases, which is the recipe for training.
+    """Flips, pads, crops, normalises and erases images: the recipe of training.
 
     Args:
       images: (batch, height, width, 3) uint8 or float, RGB, 0..255.

@@ -31,7 +31,7 @@ class Donor:
         self.graph = self.model.subgraphs[0]
 
     def block(self, op) -> int | None:
-        """Number of an operation's block, 1 to 6; None if it is in no block."""
+        """Returns the number of an operation's block, 1 to 6, or None without one."""
         # If names are joined, the first is that of the operation itself.
         name = self.graph.tensors[op.outputs[0]].name.decode().partition(";")[0]
         found = _BLOCK.search(name)

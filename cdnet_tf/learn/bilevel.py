@@ -134,7 +134,7 @@ class BilevelSearch(supernet_training.SupernetTraining):
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data) -> dict[str, Tensor]:
-        """One step of Algorithm 1: choose, update w, update alpha."""
+        """Takes one step of Algorithm 1: choose branches, update w, update alpha."""
         train_batch, val_batch = data
         chosen = self.choose()
         self.count(chosen)

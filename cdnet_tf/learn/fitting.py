@@ -23,7 +23,7 @@ def fit(
     launched: float,
     log: tf.keras.callbacks.Callback | None = None,
 ) -> None:
-    """Trains from the last checkpoint to the last epoch; writes a checkpoint an epoch.
+    """Trains from the last checkpoint to the last epoch, and saves every epoch.
 
     Args:
       model: compiled.

@@ -42,7 +42,7 @@ class ReidLoss:
         )
 
     def triplet(self, labels: Tensor, features: Tensor) -> Tensor:
-        """Mean over anchors of max(0, d(hardest positive) - d(hardest negative) + m).
+        """Returns the mean of max(0, d(hardest positive) - d(hardest negative) + m).
 
         Args:
           labels: (b,) int32, at least two identities.
@@ -51,7 +51,7 @@ class ReidLoss:
         return self._triplet(labels, tf.cast(features, tf.float32))
 
     def softmax(self, labels: Tensor, logits: Tensor) -> Tensor:
-        """Mean cross-entropy.
+        """Returns the mean cross-entropy.
 
         Args:
           labels: (b,) int32. An image whose label is not one of the C classes 0..C-1

@@ -10,7 +10,7 @@ from tensorflow.keras.optimizers import schedules
 
 
 def cosine(epochs: int, initial: float, final: float) -> Callable[[int], float]:
-    """Half a cosine wave from `initial` at epoch 0 towards `final` at `epochs`."""
+    """Returns half a cosine wave from `initial` at epoch 0 to `final` at `epochs`."""
     return lambda epoch: (
         final + (initial - final) / 2 * (1 + math.cos(math.pi * epoch / epochs))
     )

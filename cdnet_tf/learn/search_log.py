@@ -18,7 +18,7 @@ from cdnet_tf.supernet import costs
 
 
 def entropy(alpha: np.ndarray) -> np.ndarray:
-    """Entropy of softmax(alpha), (6, n) -> (6,), in nats: 0 to log n."""
+    """Returns the entropy of softmax(alpha), (6, n) -> (6,), in nats: 0 to log n."""
     p = np.exp(alpha - alpha.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
     return -(p * np.log(np.maximum(p, 1e-30))).sum(1)

@@ -81,14 +81,14 @@ class SupernetTraining(tf.keras.Model):
         return tf.distribute.get_strategy().num_replicas_in_sync
 
     def scaled(self, loss: Tensor, optimizer) -> Tensor:
-        """A replica's share of the loss, times the optimizer's loss scale."""
+        """Returns a replica's share of the loss, times the optimizer's loss scale."""
         # Gradients are summed over replicas, so each contributes its share of the mean.
         loss = loss / self.replicas()
         scale = getattr(optimizer, "get_scaled_loss", None)
         return scale(loss) if scale else loss
 
     def unscaled(self, gradients, optimizer):
-        """Gradients without the optimizer's loss scale."""
+        """Returns gradients without the optimizer's loss scale."""
         unscale = getattr(optimizer, "get_unscaled_gradients", None)
         return unscale(gradients) if unscale else gradients
 

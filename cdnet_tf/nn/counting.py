@@ -14,12 +14,12 @@ from tensorflow.keras import layers
 
 
 def parameters(model: tf.keras.Model) -> int:
-    """Trainable parameters; BN's moving statistics are not counted."""
+    """Counts trainable parameters, without BN's moving statistics."""
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
 def macs(model: tf.keras.Model) -> int:
-    """Multiply-accumulates for one image.
+    """Counts multiply-accumulates for one image.
 
     A layer called twice (the gate shared by two streams) counts twice.
 
@@ -33,7 +33,7 @@ def macs(model: tf.keras.Model) -> int:
 
 
 def layer_macs(layer: layers.Layer) -> int:
-    """Multiply-accumulates of every call of one layer, for one image."""
+    """Counts multiply-accumulates of all calls of one layer, for one image."""
     # Exact types are compared, because subclasses have other costs.
     if type(layer) is layers.DepthwiseConv2D:
         kernel = layer.depthwise_kernel

@@ -93,7 +93,7 @@ def _scores(scores: dict, reranked: dict | None) -> list[str]:
 
 
 def _thresholds(found: dict) -> list[str]:
-    """A row for each rate of false accepts and one for equal errors, then the notes."""
+    """Renders a row for each rate of false accepts and one for equal errors."""
     rows = [
         (f"{100 * rate:g}% false", threshold)
         for rate, threshold in zip(found["rates"], found["at_rates"])
