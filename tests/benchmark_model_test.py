@@ -46,7 +46,7 @@ def test_names_the_file_that_has_no_times():
         _log(("a.tflite", "14575.2"))
         + "cdnet_tf file: b.tflite\nBenchmarking failed.\n"
     )
-    with pytest.raises(ValueError, match="of b.tflite, but 'Benchmarking failed.'"):
+    with pytest.raises(ValueError, match="for b.tflite, but 'Benchmarking failed.'"):
         list(benchmark_model.read(log))
     with pytest.raises(ValueError, match="our script did not write it"):
         list(benchmark_model.read("Inference timings in us: Inference (avg): 1"))
