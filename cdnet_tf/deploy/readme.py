@@ -28,16 +28,17 @@ The same facts stand in each file, as JSON, in its metadata buffer `cdnet_tf`.
 
 _SAME_PERSON = """\
 Two images show the same person if the distance of their embeddings, each divided by its
-norm, is below a threshold. The threshold depends on how many false accepts you can
-bear: pairs of two people that are taken for one. Those below were measured on the
-embeddings of the very file, of images that were not mirrored, over all pairs of a query
-and a gallery image from different cameras. Your cameras may need others: measure there.
+norm, is below a threshold. The threshold depends on how many false accepts (two people
+who are taken for one) you can tolerate. The thresholds below were measured on the
+embeddings of each file, without mirrored images, over all pairs of a query and a
+gallery image from different cameras. Your cameras may need other thresholds: measure
+them.
 """
 
 _CHIPS = """\
-These files run on the chip that they were compiled for, by Arm's Vela, and on no other
-processor. Input, output and thresholds are those of the file that each was made from;
-none was run on its chip.
+Arm's Vela compiled each of these files for one chip; they run on no other processor.
+Each has the input, output and thresholds of the file that it was made from. None of
+them was run on its chip.
 """
 
 _PYTHON = """
