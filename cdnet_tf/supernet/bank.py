@@ -1,8 +1,9 @@
 """A bank of candidate CBlocks: matrices whose rows are the weights of the candidates.
 
-A step gathers the rows of the chosen candidate. If that is candidate 2 of 6, then
-gradients, momentum and weight decay change row 2 of 6 only. `sharing` says which rows a
-candidate has, and `branches` runs them.
+A step gathers the rows of the chosen candidate, and gradients, momentum and weight
+decay change these rows only. If every candidate has its own rows, a step of candidate 2
+leaves the rows of all others untouched. `sharing` says which rows a candidate has, and
+`branches` runs them.
 """
 
 from __future__ import annotations
