@@ -63,7 +63,7 @@ def normalisation(path: str | os.PathLike) -> preprocess.Normalisation:
             raise ValueError(f"mean {mean}, std {std}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: its {_MEMBER} holds no mean and deviation of three colours "
+            f"{path}: {_MEMBER} in it holds no mean and deviation of three colours "
             f"({error}); save the network again."
         ) from error
     return preprocess.Normalisation(mean, std)
