@@ -1,4 +1,4 @@
-"""Where the time of a TensorFlow step goes, by kind of op."""
+"""Measures where the time of a TensorFlow step goes, by kind of op."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# The profiler's name of an op that ran. A function call, which lasts as long as the ops
-# within it, is none.
+# The profiler's name of an op that ran. Function calls are left out, because they last
+# as long as the ops within them.
 _OP = re.compile(r"[^:]+:(?P<op>(?!.*(Call|Case|If|While))\w+)")
 
 
 class Spent(NamedTuple):
-    """What the ops of one kind take in a step, summed over threads.
+    """The time of all ops of one kind in a step, summed over threads.
 
     Attributes:
-      milliseconds: of all of them.
-      calls: how many ran.
+      milliseconds: of all these ops together.
+      calls: number of these ops that ran.
     """
 
     milliseconds: float
@@ -33,10 +33,10 @@ def by_op(run: Callable[[int], None], steps: int) -> dict[str, Spent]:
 
     Args:
       run: runs a step, given its number.
-      steps: how many to run.
+      steps: number of steps to run.
 
     Returns:
-      Kind of op -> what it takes, the longest first.
+      Kind of op -> its time in a step, the longest first.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
