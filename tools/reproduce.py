@@ -6,8 +6,8 @@ r"""Trains the rows of a table of results with several seeds, and prints the tab
   python tools/reproduce.py --rows=cdnet,cdnet_bn         # only these rows
 
 Each finished run adds a line to the CSV file of results. A run that has its line is not
-repeated, and a run that was cut short is resumed. The row `found` searches its genotype
-first.
+repeated, and a run that was cut short is resumed. The rows `found` and `found_20` first
+search for their genotype.
 """
 
 from __future__ import annotations
