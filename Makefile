@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 # Written last, so that an interrupted installation is not taken for a whole one.
 STAMP := $(VENV)/installed
 
-.PHONY: help install test lint demo gallery compat clean
+.PHONY: help install test lint demo gallery docs compat clean
 
 help:
 	@echo 'make install   make $(VENV) with the pinned packages (Python 3.10 or 3.11)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make lint      check style, format and types'
 	@echo 'make demo      search, train and export a small network on generated pedestrians'
 	@echo 'make gallery   search for people of the demo on a page'
+	@echo 'make docs      build the documentation as a site, runs/site/index.html'
 	@echo 'make compat    run exported files in the runtimes of today (2.7 GB of their own)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
 	@echo
@@ -53,6 +54,9 @@ gallery: $(STAMP) runs/demo/train/model.keras
 
 runs/demo/train/model.keras:
 	$(MAKE) demo
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 compat: $(STAMP)
 	$(RUN) tools/compat.py

@@ -22,7 +22,7 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 _PACKAGES = {
     name: name
     for name in "av fastapi fastapi_offline h5py keras_tuner lancedb limits matplotlib "
-    "numpy packaging pgvector playwright prometheus_client psycopg psycopg_pool "
+    "mkdocs numpy packaging pgvector playwright prometheus_client psycopg psycopg_pool "
     "pyarrow pydantic pymoo pytest scipy starlette tensorboard tensorflow "
     "tensorflow_addons tensorflow_model_optimization torch tqdm urllib3 uvicorn".split()
 } | {
