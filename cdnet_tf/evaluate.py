@@ -1,5 +1,7 @@
 """Evaluates a network on the query and gallery of a data set, or examines the data.
 
+Scores, thresholds and pictures go into a folder; docs/evaluation.md explains them.
+
 python -m cdnet_tf.evaluate --model=runs/cdnet/model.keras --data_dir=DIR
 python -m cdnet_tf.evaluate --check_data --data_dir=DIR
 """

@@ -1,9 +1,9 @@
 """Exports a network as TFLite files, and rejects those that retrieve too much worse.
 
-python -m cdnet_tf.export_tflite --model=RUN/model.keras --data_dir=... --output_dir=...
-
 Every file embeds query and gallery in TFLite's interpreter before it gets its name.
 export_report.json and README.txt are written beside the files; see docs/export.md.
+
+python -m cdnet_tf.export_tflite --model=RUN/model.keras --data_dir=... --output_dir=...
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 r"""Searches CS or CDS for a network, by the paper's rule or by another strategy.
 
+The paper's rule is Top-k Sample Search (Algorithm 1). docs/search.md says what each
+strategy does and what a search leaves in its run directory.
+
 python -m cdnet_tf.search --flagfile=flags/cds.cfg --data_dir=DIR --run_dir=runs/cds
 python -m cdnet_tf.search --flagfile=flags/single_path.cfg --data_dir=DIR \
     --run_dir=runs/single_path
-
-The paper's rule is Top-k Sample Search (Algorithm 1). docs/search.md says what each
-strategy does and what a search leaves in its run directory.
 """
 
 from __future__ import annotations

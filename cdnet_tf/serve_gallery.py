@@ -1,8 +1,9 @@
 """Serves a gallery over HTTP, with a page on which one searches for a person.
 
+The first start prints a token, which the page and every client has to send.
+
 python -m cdnet_tf.serve_gallery --gallery=people --model=market1501/cdnet_x0_25
 
-The first start prints a token, which the page and every client has to send.
 docs/gallery_service.md says what to set before there are real people in the gallery.
 """
 

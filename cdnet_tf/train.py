@@ -1,5 +1,7 @@
 """Trains a found or published network, and evaluates it on the test images.
 
+The run directory then holds the network, its curves and its scores (docs/training.md).
+
 python -m cdnet_tf.train --flagfile=flags/market1501.cfg --run_dir=runs/cdnet
 python -m cdnet_tf.train --flagfile=flags/cifar100.cfg --run_dir=runs/cifar100
 """

@@ -1,13 +1,15 @@
 r"""Tunes the flags of a training or a search on people held out of the training split.
 
+A trial runs the program in a process of its own, so a trial that runs out of memory
+harms no other. docs/tuning.md says more.
+
 python -m cdnet_tf.tune --flagfile=flags/market1501.cfg --data_dir=DIR --trials=30 \
     --run_dir=runs/tune
 python -m cdnet_tf.tune --target=search --flagfile=flags/cds.cfg --data_dir=DIR \
     --retraining=flags/market1501.cfg --run_dir=runs/tune_search
 
 All flags of the target's program are accepted, as --name=value, and passed to each
-trial. A trial runs that program in a process of its own, so a trial that runs out of
-memory harms no other. docs/tuning.md says more.
+trial.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
-"""README, docs and flag files name files, modules and flags that exist."""
+"""README, docs and flag files name files, modules and flags that exist.
 
+Recipes say what they are for and how long they take, and programs show an example.
+"""
+
+import ast
 import pathlib
 import re
 
@@ -87,3 +91,31 @@ def test_links_lead_somewhere(page):
             headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
             slugs = [re.sub(r"[^\w -]", "", h).lower() for h in headings]
             assert anchor in [slug.replace(" ", "-") for slug in slugs]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in _PAGES if page.endswith(".cfg") and "base" not in page]
+)
+def test_recipes_open_with_purpose_time_and_command(page):
+    head = re.match(r"(?:#.*\n)+", _text(page))[0]
+    assert re.match(r"# (Trains|Searches) \w+", head)
+    assert re.search(r"minutes|hours|time is\s+(?:# )?unknown", head)
+    assert re.search(rf"^#   python -m cdnet_tf\.\w+.*{page}", head, re.MULTILINE)
+
+
+_PROGRAMS = [
+    path.relative_to(_ROOT)
+    for path in _SOURCES
+    if re.search(r"^def main\(", path.read_text(), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("path", _PROGRAMS, ids=str)
+def test_help_begins_with_two_sentences_and_an_example(path):
+    """The text of --help begins with the docstring of the program."""
+    first, second, example, *_ = ast.get_docstring(ast.parse(_text(path))).split("\n\n")
+    for text in (first, second):
+        assert re.fullmatch(r"[A-Z`-].*\.", text, re.DOTALL)
+    module = ".".join(path.with_suffix("").parts)
+    called = f"python -m {module} " if path.parts[0] == "cdnet_tf" else f"python {path}"
+    assert called in example.splitlines()[0]

@@ -1,5 +1,8 @@
 r"""Trains networks of the search space alike, and collects the results in a table.
 
+Each finished training adds a line to the CSV file of results. A training that has its
+line is not repeated, and a training that was cut short is resumed.
+
   python tools/bench_space.py --plan=pilot --epochs=20,60 --data_dir=DIR
   python tools/bench_space.py --plan=bench --epochs=60 --data_dir=DIR \
       -- --width_multiplier=0.5       # what follows `--` goes to every training
@@ -7,9 +10,8 @@ r"""Trains networks of the search space alike, and collects the results in a tab
       --data_dir=DIR                  # your own networks instead of a plan's
   python tools/bench_space.py --report --results=FILE
 
-Each finished training adds a line to the CSV file of results. A training that has its
-line is not repeated, and a training that was cut short is resumed. --report trains
-nothing, and summarises the lines. docs/bench_space.md says what the table is for.
+--report trains nothing, and summarises the lines. docs/bench_space.md says what the
+table is for.
 """
 
 from __future__ import annotations

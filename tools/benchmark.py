@@ -1,5 +1,8 @@
 """Measures size and speed side by side, and prints a JSON line for each result.
 
+A comparison alternates the two within one run and prints their ratio, because absolute
+times mean little on a noisy machine.
+
   python tools/benchmark.py size --networks=cnet,cdnet,cdnet_std,cdnet_v35
   python tools/benchmark.py search                 # a process per space and k
   python tools/benchmark.py search --reference=FILE.py    # paired with another step
@@ -11,9 +14,6 @@
   python tools/benchmark.py gallery                # search, filters and recall
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
-
-A comparison alternates the two within one run and prints their ratio, because absolute
-times mean little on a noisy machine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Times two ways of embedding a data set; `benchmark.py embed` runs it.
 
+Query and gallery are read from disk and embedded by Keras' `predict_on_batch` ("old"),
+64 at a time, and by `embedders.Embedder.embed_all` ("new").
+
   python tools/benchmark_embedding.py --data_dir=DIR --model=runs/cdnet/model.keras
 
-Query and gallery are read from disk and embedded by Keras' `predict_on_batch` ("old"),
-64 at a time, and by `embedders.Embedder.embed_all` ("new"). The two take turns on
-pieces of the images, and ratios are medians over the pieces. Other programs prolong the
-time by the clock, so the processor's time and the fastest pieces are reported, too. The
-result is one JSON line.
+The two take turns on pieces of the images, and ratios are medians over the pieces.
+Other programs prolong the time by the clock, so the processor's time and the fastest
+pieces are reported, too. The result is one JSON line.
 """
 
 from __future__ import annotations

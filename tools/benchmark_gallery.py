@@ -1,14 +1,15 @@
 """Compares a gallery with ranking in memory; `benchmark.py gallery` runs it.
 
+For each number of rows, this measures how many rows are added per second, and how long
+the index takes to build.
+
   python tools/benchmark_gallery.py                          # in a folder
   python tools/benchmark_gallery.py --url=postgresql://...   # in PostgreSQL, too
 
-For each number of rows, this measures how many rows are added per second, and how long
-the index takes to build. For each filter it measures how long a search takes row by
-row, with the index, and with `ranking.nearest` on embeddings in memory, and the index's
-recall. Rows are made up: people seen by eight cameras, whose embeddings are biased by
-their camera. Times are medians over queries, which are made one at a time. Each result
-is a JSON line.
+For each filter it measures how long a search takes row by row, with the index, and with
+`ranking.nearest` on embeddings in memory, and the index's recall. Rows are made up:
+people seen by eight cameras, whose embeddings are biased by their camera. Times are
+medians over queries, which are made one at a time. Each result is a JSON line.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Compares networks with OSNet as TFLite files; `benchmark.py inference` runs it.
 
+All files run in turn on one image and one thread; ratios are medians over the turns.
+
   python tools/benchmark_inference.py --litert_python=PATH
   python tools/benchmark_inference.py --networks=cdnet,osnet --step_by_step
 
 Every network is written as it is and rewritten (`deploy/rewrite.py`), in float32 and
-int8. Weights and statistics are random, which does not change the time. All files run
-in turn on one image and one thread; ratios are medians over the turns. Each network has
-a floor, the time of its dense convolutions alone: each distinct convolution is timed in
-a separate file, and counts as often as it occurs. Each result is a JSON line.
+int8. Weights and statistics are random, which does not change the time. Each network
+has a floor, the time of its dense convolutions alone: each distinct convolution is
+timed in a separate file, and counts as often as it occurs. Each result is a JSON line.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Times the search's input pipeline; `benchmark.py input` runs it.
 
-  python tools/benchmark_input.py --data_dir=DIR    # images per second
-
 Batches are drawn as fast as the pipeline yields them, with and without a cache of
 decoded images. Each result is a JSON line.
+
+  python tools/benchmark_input.py --data_dir=DIR    # images per second
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Times a step of the search; `benchmark.py search` and `profile` run it.
 
+Steps that are compared run in turn, each in its own process. Each result is a JSON
+line.
+
   python tools/benchmark_search.py                     # a process per space and k
   python tools/benchmark_search.py --reference=FILE.py # paired with another step
   python tools/benchmark_search.py --rewritten         # paired with itself, rewritten
   python tools/benchmark_search.py --precision=mixed_bfloat16  # paired with float32
   python tools/benchmark_search.py --height=256 --width=128    # the paper's own size
   python tools/benchmark_search.py profile             # where a step's time goes
-
-Steps that are compared run in turn, each in its own process. Each result is a JSON
-line.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""A camera that sends features: embeds crops of people, and sends them to a gallery.
+"""Embeds crops of people beside a camera, and sends the embeddings to a gallery.
+
+Images stay with the camera; the gallery gets embeddings and, unless --nopictures is
+given, small pictures.
 
 CDNET_GALLERY_TOKEN=... python tools/camera.py --input=crops --camera=door \
     --model=market1501/cdnet_x0_25_int8 --service=http://127.0.0.1:8321/
 
 The crops are image files in a folder, which is looked at again and again with
---watch_s, or the frames of a video. Images stay here; the gallery gets embeddings and,
-unless --nopictures is given, small pictures. Rows wait in the file --queue while the
-service is away, and what is in the file or has been sent is not embedded again.
+--watch_s, or the frames of a video. Rows wait in the file --queue while the service is
+away, and what is in the file or has been sent is not embedded again.
 """
 
 from __future__ import annotations

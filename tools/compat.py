@@ -1,14 +1,16 @@
 """Runs exported files in today's runtimes and compares them with TensorFlow 2.15.
 
+Each runtime has a virtual environment of its own under --environments, which is made
+when it is missing; all of them take 2.7 GB.
+
     python tools/compat.py --export_dir=DIR    # .tflite files and SavedModels below it
     python tools/compat.py                     # a small untrained network's, made here
 
-Each runtime has a virtual environment of its own under --environments, made when it is
-missing; 2.7 GB in all. Floats must agree within 1e-4 of an embedding's length. A file
-runs twice in a TFLite runtime: with its built-in kernels, where 8-bit integers must be
-equal, and with the default ones, where another runtime brings another XNNPACK, which
-rounds integers otherwise: there the cosine must be 0.999. So must it be of a `dynamic`
-file, which rounds floats as it runs: one that is a bit off takes another integer.
+Floats must agree within 1e-4 of an embedding's length. A file runs twice in a TFLite
+runtime: with its built-in kernels, where 8-bit integers must be equal, and with the
+default ones, where another runtime brings another XNNPACK, which rounds integers
+otherwise: there the cosine must be 0.999. So must it be of a `dynamic` file, which
+rounds floats as it runs: one that is a bit off takes another integer.
 
 OpenVINO and TensorFlow Lite Micro compute with kernels of their own: floats must agree
 as above, integers to a cosine of 0.995. Micro, which is made for microcontrollers, may

@@ -1,10 +1,12 @@
 """Runs exported files in the one runtime that this Python has; for tools/compat.py.
 
+It needs NumPy beside the runtime and nothing of this project, which is not installed
+where it runs.
+
     python tools/compat_check.py DIRECTORY NAME FILE...
 
 Takes inputs from DIRECTORY/inputs.npz, or draws them and leaves them there, and writes
-NAME.npz (outputs) and NAME.json (versions, kinds of file, what failed). Needs NumPy
-beside the runtime and nothing of this project, which is not installed where it runs.
+NAME.npz (outputs) and NAME.json (versions, kinds of file, what failed).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Exports a trained network as a version that TensorFlow Serving can load.
 
+The last two folders of --output_dir are the served model's name and its version.
+
 python tools/export_savedmodel.py --model=RUN/model.keras --output_dir=serving/cdnet/1
 
-The last two folders of --output_dir are the served model's name and its version. Beside
-the model's folder, `models.config` lists versions and labels for the server.
+Beside the model's folder, `models.config` lists versions and labels for the server.
 docs/serving.md shows how to run a server and send requests.
 """
 

@@ -1,5 +1,7 @@
 """Exports a network as TFLite files, as `python -m cdnet_tf.export_tflite` does.
 
+It is the same program, for a checkout; docs/export.md describes it.
+
 python tools/export_tflite.py --model=RUN/model.keras --data_dir=... --output_dir=...
 """
 

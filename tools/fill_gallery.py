@@ -1,10 +1,10 @@
 """Fills a gallery with the gallery images of a data set, to try searching in it.
 
-python tools/fill_gallery.py --flagfile=flags/demo.cfg --gallery=runs/demo/gallery \
-    --model=runs/demo/train/model.keras
-
 Data sets say which camera took an image but not when. So the times are made up: each
 person walks past the cameras, one after the other, at some hour of one day.
+
+python tools/fill_gallery.py --flagfile=flags/demo.cfg --gallery=runs/demo/gallery \
+    --model=runs/demo/train/model.keras
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 r"""Shows how large gradients are along a network, relative to the weights they move.
 
-  python tools/gradient_scales.py --flagfile=flags/photographs.cfg --data_dir=DIR
-  python tools/gradient_scales.py --flagfile=flags/photographs.cfg --data_dir=DIR \
-      --nozero_init_residual --genotype=cdnet
-
 This prints a JSON line for each convolution of stem, blocks and neck, from the input
 on: the norm of its gradient over the norm of its weights, on one training batch, after
 --steps steps of the recipe. If the ratio differs by orders of magnitude between layers,
 no single learning rate suits all of them.
+
+  python tools/gradient_scales.py --flagfile=flags/photographs.cfg --data_dir=DIR
+  python tools/gradient_scales.py --flagfile=flags/photographs.cfg --data_dir=DIR \
+      --nozero_init_residual --genotype=cdnet
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Turns a checkpoint of the authors' PyTorch code into a Keras model.
 
-python tools/import_torch.py --checkpoint=cdnet.pth --network=cdnet --output=cdnet.keras
-
 The model maps normalised RGB images, 256x128 unless --height and --width say otherwise,
 to embeddings. PyTorch is needed to read the file; its CPU build is enough.
+
+python tools/import_torch.py --checkpoint=cdnet.pth --network=cdnet --output=cdnet.keras
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 r"""Runs a search on the people of a table, and judges its scores by the table.
 
+The search learns from the people on whom the table's networks were trained. After some
+of its epochs it scores every network that tools/bench_space.py may train. The order of
+these scores is compared with the order by mAP on the table's test people.
+
   python tools/judge_search.py --flagfile=flags/single_path.cfg --data_dir=DIR \
       --run_dir=runs/judged
   python tools/judge_search.py --flagfile=flags/single_path.cfg --data_dir=DIR \
       --run_dir=runs/judged --table=FILE   # again, when the table has more networks
 
-It takes the flags of `cdnet_tf.search`. The search learns from the people on whom the
-table's networks were trained. After some of its epochs it scores every network that
-tools/bench_space.py may train. The order of these scores is compared with the order by
-mAP on the table's test people. `single_path` scores by mAP on the select people, with
-the supernet's weights; `top_k` scores by alpha (docs/bench_space.md).
+It takes the flags of `cdnet_tf.search`. `single_path` scores by mAP on the select
+people, with the supernet's weights; `top_k` scores by alpha (docs/bench_space.md).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Writes generated pedestrians in Market-1501's layout, and measures how hard they are.
 
+--baselines scores raw pixels and colour histograms, which learn nothing.
+
 python tools/make_pedestrians.py --output_dir=data/pedestrians --baselines
 python tools/make_pedestrians.py --contact_sheet=docs/pedestrians.jpg
 """

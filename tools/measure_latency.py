@@ -1,13 +1,14 @@
 """Measures untrained networks on a device, and learns how long each branch takes there.
 
+Random genotypes are exported to int8 and timed as whole files. A regression then gives
+a time to each branch of each block, and is judged on files that it has not seen.
+
     python tools/measure_latency.py --device=ethos-u65-256 --output=u65.json
 
-Random genotypes are exported to int8 and timed as whole files. A regression then gives
-a time to each branch of each block, and is judged on files that it has not seen. The
-result is written to OUTPUT, which `cdnet_tf.deploy.latency` reads. The same name with
-.png shows predicted against measured times, and with .jsonl keeps every single time, so
-that a killed run can be resumed. The exit status is 1 if the regression is not accurate
-enough. docs/latency.md says more.
+The result is written to OUTPUT, which `cdnet_tf.deploy.latency` reads. The same name
+with .png shows predicted against measured times, and with .jsonl keeps every single
+time, so that a killed run can be resumed. The exit status is 1 if the regression is not
+accurate enough. docs/latency.md says more.
 
 There are three kinds of devices: every Ethos-U, by Arm's compiler; `litert`, this
 machine on one thread, in the runtime of --litert_python; and `benchmark_model`, a phone

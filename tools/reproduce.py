@@ -1,13 +1,14 @@
 r"""Trains the rows of a table of results with several seeds, and prints the table.
 
+Each finished run adds a line to the CSV file of results. A run that has its line is not
+repeated, and a run that was cut short is resumed.
+
   python tools/reproduce.py                               # docs/reproduction.md
   python tools/reproduce.py --dataset=market1501 --data_dir=DIR \
       --results=docs/photographs.csv                      # docs/photographs.md
   python tools/reproduce.py --rows=cdnet,cdnet_bn         # only these rows
 
-Each finished run adds a line to the CSV file of results. A run that has its line is not
-repeated, and a run that was cut short is resumed. The rows `found` and `found_20` first
-search for their genotype.
+The rows `found` and `found_20` first search for their genotype.
 """
 
 from __future__ import annotations

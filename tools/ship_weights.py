@@ -1,13 +1,15 @@
 r"""Makes shipped weights from a finished training and its int8 export.
 
+This writes NAME.keras, NAME_int8.tflite, NAME.json with all measurements, and the model
+card NAME.md.
+
 python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5
 python tools/ship_weights.py --run_dir=runs/half --name=market1501/cdnet_x0_5 \
     --data_dir=data
 
-This writes NAME.keras, NAME_int8.tflite, NAME.json with all measurements, and the model
-card NAME.md. The first command uses what the training and the export have measured. The
-second embeds query and gallery again with both files, which takes minutes, and adds the
-int8 file's scores by pair of cameras.
+The first command uses what the training and the export have measured. The second embeds
+query and gallery again with both files, which takes minutes, and adds the int8 file's
+scores by pair of cameras.
 """
 
 from __future__ import annotations

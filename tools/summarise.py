@@ -1,5 +1,8 @@
 r"""Prints one table of a run, from baselines without learning to its exported files.
 
+It compares raw pixels, colour histograms, the network and each exported file on the
+same query and gallery images.
+
 python tools/summarise.py --flagfile=flags/demo.cfg \
     --model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
 """

@@ -1,10 +1,12 @@
 """Times TFLite files in the runtime that this Python has; other tools start it.
 
+For each line on stdin, every file is run on one image and one thread, and a JSON list
+of milliseconds is written to stdout.
+
     python tools/time_tflite.py FILE...
 
-For each line on stdin, every file is run on one image and one thread, and a JSON list
-of milliseconds is written to stdout. This program needs NumPy and the runtime, but not
-this package, which is not installed where it runs.
+This program needs NumPy and the runtime, but not this package, which is not installed
+where it runs.
 
 Times are those of the thread on the CPU, so interruptions by other processes do not
 count.

@@ -1,13 +1,14 @@
 r"""Trains a network on some people, and tests it on two groups of other people.
 
+All three groups are drawn from the training split; no other split is read.
+
   python tools/train_for_bench.py --flagfile=flags/photographs.cfg --data_dir=DIR \
       --genotype=cdnet --people=301 --select_people=150 --test_people=300 \
       --run_dir=runs/cdnet
 
-All three groups are drawn from the training split; no other split is read. The program
-takes the flags of `cdnet_tf.train` and writes the same files. evaluation.json has the
-scores on the select people, and test.json those on the test people.
-tools/bench_space.py trains many networks with this program.
+The program takes the flags of `cdnet_tf.train` and writes the same files.
+evaluation.json has the scores on the select people, and test.json those on the test
+people. tools/bench_space.py trains many networks with this program.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Draws what the three stages of a network look at, as the paper's Fig. 6.
 
+Red places are active in the last feature map of a stage, and blue ones are not. Each
+map has a scale of its own.
+
 python tools/visualize.py --model=runs/cdnet/model.keras --images=a.jpg,b.jpg
 python tools/visualize.py --model=runs/cdnet/model.keras --data_dir=DIR --count=6
 """
