@@ -9,7 +9,7 @@ _LONGEST = (
     "programs_test.py",
     "tune_test.py",
     "bilevel_test.py",
-    "python_api_test.py",
+    "notebooks_test.py",
     "package_test.py",
 )
 

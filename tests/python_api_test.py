@@ -1,6 +1,7 @@
 """The Python API is quick to import, and its examples run as they stand.
 
-They run at a size for seconds: on few generated people, with a small network.
+They run on few generated people, with a small network. The examples of whole runs run
+in notebooks_test.
 """
 
 import ast
@@ -23,12 +24,6 @@ from cdnet_tf.retrieval import ranking
 _ROOT = pathlib.Path(__file__).parent.parent
 _README, _DOCS = _ROOT / "README.md", _ROOT / "docs" / "python.md"
 _SHIPPED = "market1501/cdnet_x0_25_int8"
-_SIZE = "height=64, width=32, width_multiplier=0.25, batch_size=8, epochs=1"
-# The same calls on small data: less of everything, and a top-k that is traced sooner.
-_SMALLER = {
-    'space="cds", top_k=2, epochs=240': f'space="cs", top_k=1, {_SIZE}',
-    "epochs=350": f'schedule="cosine", {_SIZE}',
-}
 
 
 def _snippets(page):
@@ -91,26 +86,6 @@ def test_snippet_of_the_readme_runs(with_data, capsys):
     assert len(names["gallery"].names) == len(
         list(pathlib.Path("gallery").glob("*.jpg"))
     )
-
-
-def test_snippets_on_runs_run_one_after_the_other(with_data):
-    tmp_path = with_data
-    snippets = [each for each in _snippets(_DOCS) if "runs/" in each]
-    code = "\n".join(snippets)
-    assert len(snippets) == 3
-    for said, smaller in _SMALLER.items():
-        assert said in code
-        code = code.replace(said, smaller)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"^\(.*\)$", done.stdout, re.MULTILINE)
-    assert len(found) == 1 and found[0].count("(") == 6
-    assert (tmp_path / "runs" / "cds" / "genotype.json").exists()
-    assert (tmp_path / "runs" / "found" / "evaluation.json").exists()
-    shares = [float(text) for text in done.stdout.splitlines()[-1].split()]
-    assert len(shares) == 2 and all(0 < share <= 1 for share in shares)
 
 
 def test_programs_are_imported_together_and_read_no_flags():
