@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 # Written last, so that an interrupted installation is not taken for a whole one.
 STAMP := $(VENV)/installed
 
-.PHONY: help install test lint demo gallery docs compat clean
+.PHONY: help install test lint demo gallery pictures docs compat clean
 
 help:
 	@echo 'make install   make $(VENV) with the pinned packages (Python 3.10 or 3.11)'
@@ -15,6 +15,7 @@ help:
 	@echo 'make lint      check style, format and types'
 	@echo 'make demo      search, train and export a small network on generated pedestrians'
 	@echo 'make gallery   search for people of the demo on a page'
+	@echo 'make pictures  draw what the network of the demo has learnt, in docs/pictures'
 	@echo 'make docs      build the documentation as a site, runs/site/index.html'
 	@echo 'make compat    run exported files in the runtimes of today (2.7 GB of their own)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
@@ -51,6 +52,14 @@ gallery: $(STAMP) runs/demo/train/model.keras
 		--model=runs/demo/train/model.keras --gallery=runs/demo/gallery
 	$(RUN) -m cdnet_tf.serve_gallery --model=runs/demo/train/model.keras \
 		--gallery=runs/demo/gallery --new_token=demo
+
+# PICTURES_OF=NETWORK takes shipped weights, and no demo is needed.
+PICTURES_OF := runs/demo/train/model.keras
+
+pictures: $(STAMP) $(filter runs/%,$(PICTURES_OF))
+	$(RUN) tools/visualize.py --flagfile=flags/demo.cfg --model=$(PICTURES_OF) \
+		--count=4 --output_dir=docs/pictures \
+		$(addprefix --search_dir=,$(wildcard runs/demo/search))
 
 runs/demo/train/model.keras:
 	$(MAKE) demo

@@ -28,7 +28,7 @@ from cdnet_tf import (
 from cdnet_tf.data import datasets, doctor, image_files
 from cdnet_tf.deploy import embedders, measurements
 from cdnet_tf.learn import devices
-from cdnet_tf.retrieval import pictures, ranking, report
+from cdnet_tf.retrieval import lists, pictures, report
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 _MODEL = flags.DEFINE_string(
@@ -226,35 +226,11 @@ def _draw(
     pictures.cmc_curve(directory / "cmc.png", curves)
     for old in directory.glob("ranked_lists_*.png"):
         old.unlink()
-    rows = _ranked(query, gallery, data, ranked_lists)
+    everything = query, data.query, gallery, data.gallery
+    rows = lists.of_some(*everything, ranked_lists, _LIST_LENGTH)
     for start in range(0, len(rows), _SHEET):
         name = f"ranked_lists_{start // _SHEET + 1}.png"
         pictures.ranked_lists(directory / name, rows[start : start + _SHEET])
-
-
-def _ranked(
-    query, gallery, data: datasets.ReidDataset, ranked_lists: int
-) -> list[pictures.Ranked]:
-    """Returns the images found first, for queries taken at even distances."""
-    count = min(ranked_lists, len(data.query))
-    chosen = np.linspace(0, len(data.query) - 1, count).astype(int)
-    some = datasets.Images(
-        tuple(data.query.paths[i] for i in chosen),
-        data.query.identities[chosen],
-        data.query.cameras[chosen],
-    )
-    if not count:
-        return []
-    nearest, far = ranking.nearest(
-        query[chosen], some, gallery, data.gallery, _LIST_LENGTH
-    )
-    rows = []
-    for i, (found, distances) in enumerate(zip(nearest, far)):
-        found = found[found >= 0]  # a shorter ranking ends in -1
-        right = data.gallery.identities[found] == some.identities[i]
-        files = [data.gallery.paths[j] for j in found]
-        rows.append(pictures.Ranked(some.paths[i], files, distances, right))
-    return rows
 
 
 def _describe(embedder: embedders.Embedder) -> dict:

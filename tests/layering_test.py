@@ -66,6 +66,7 @@ _TEST_HELPERS = (
 _LAYERS = (
     *((file, (), "") for file in _EVERYWHERE),
     ("cdnet_tf/nn/genotype.py", (), ""),
+    ("cdnet_tf/nn/diagrams.py", ("cdnet_tf/nn/genotype.py",), "matplotlib"),
     ("cdnet_tf/nn/transfer.py", (), "h5py numpy tensorflow"),
     (_NN, (_NN,), "numpy tensorflow"),
     (_SUPERNET, (_SUPERNET, _NN), "numpy tensorflow"),
@@ -85,6 +86,7 @@ _LAYERS = (
     ),
     (_LEARN, (_LEARN, _SUPERNET, _NN), "numpy tensorflow tensorflow_addons"),
     ("cdnet_tf/retrieval/baselines.py", (), "numpy pillow"),
+    ("cdnet_tf/retrieval/histograms.py", (_RETRIEVAL, _DATASETS), "matplotlib numpy"),
     ("cdnet_tf/retrieval/pictures.py", (), "matplotlib numpy pillow"),
     ("cdnet_tf/retrieval/reranking.py", (_RETRIEVAL,), "numpy scipy"),
     (_RETRIEVAL, (_RETRIEVAL, _DATASETS), "numpy"),

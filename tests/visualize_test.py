@@ -1,4 +1,4 @@
-"""tools/visualize.py: which layers it finds, and what it draws of them."""
+"""tools/visualize.py: which layers it finds, and what it draws."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cdnet_tf.data import preprocess
 from cdnet_tf.nn import genotype, networks
 from cdnet_tf.pedestrians import writer
 from cdnet_tf.retrieval import pictures
+from cdnet_tf.strategies import candidates
 
 _ROOT = pathlib.Path(__file__).parent.parent
 _HEIGHT, _WIDTH = 64, 32
@@ -78,6 +79,15 @@ def runs(folder, queries):
     model, other = (
         f"--model={folder / f'{name}.keras'}" for name in ("model", "other")
     )
+    judged = zip((0.25, 0.5, 0.125), genotype.CS)
+    candidates.write(
+        folder / "candidates.csv",
+        [
+            candidates.Candidate(genotype.Genotype((branch,) * 6), score, 1, 2, 3.0)
+            for score, branch in judged
+        ],
+    )
+    everything = [f"--data_dir={folder / 'data'}", f"--output_dir={folder / 'all'}"]
     cases = {
         "queries": [model, f"--data_dir={folder / 'data'}", "--count=3"],
         "layers": [other, f"--images={queries[1]}", "--layers=bright,halves"],
@@ -85,6 +95,8 @@ def runs(folder, queries):
         "unknown layer": [model, f"--images={queries[1]}", "--layers=stage9"],
         "no image": [model, f"--images={folder / 'none.jpg'}"],
         "no model": [f"--model={folder / 'none.keras'}", f"--images={queries[1]}"],
+        "all": [model, *everything, f"--search_dir={folder}"],
+        "no search": [model, *everything, f"--search_dir={folder / 'data'}"],
     }
     arguments = [
         [*case, f"--output={folder / f'{name}.png'}"] for name, case in cases.items()
@@ -142,6 +154,17 @@ def test_named_layers_are_drawn_over_a_given_image(folder, queries, runs):
     assert _same_picture(folder / "layers.png", folder / "expected.png")
 
 
+def test_everything_is_drawn_into_a_folder(folder, runs):
+    assert "all/activation_maps.jpg: 6 images, stage1" in runs["all"]
+    assert {
+        file.name: Image.open(file).format for file in (folder / "all").iterdir()
+    } == {
+        **dict.fromkeys(("activation_maps.jpg", "ranked_lists.jpg"), "JPEG"),
+        **dict.fromkeys(("candidates.png", "cmc.png", "distances.png"), "PNG"),
+        **dict.fromkeys(("network.png", "search_step.png"), "PNG"),
+    }
+
+
 @pytest.mark.parametrize(
     "case, message",
     [
@@ -151,6 +174,7 @@ def test_named_layers_are_drawn_over_a_given_image(folder, queries, runs):
         ("unknown layer", "stage2/block4/cblock1/relu"),
         ("no image", "1 of 1 images cannot be read"),
         ("no model", "none.keras does not exist; pass a run's model.keras, or"),
+        ("no search", "data has neither alpha.png nor candidates.csv; name the run"),
     ],
 )
 def test_faults_are_named_and_nothing_is_written(folder, runs, case, message):

@@ -52,7 +52,7 @@ def ranked_lists(
     and distance are written below.
 
     Args:
-      path: PNG to write.
+      path: PNG or JPEG to write.
       rows: at least one query.
       height, width: of each image as drawn, pixels.
     """
@@ -84,7 +84,11 @@ def cmc_curve(
 def cmc_figure(curves: Mapping[str, Sequence[float] | np.ndarray]) -> Figure:
     """Makes the figure that `cmc_curve` writes."""
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="rank", ylabel="queries with a match, %")
+    axes = figure.add_subplot(
+        title="Queries with a match up to a rank",
+        xlabel="rank",
+        ylabel="queries with a match, %",
+    )
     for label, curve in curves.items():
         ranks = np.arange(1, len(curve) + 1)
         axes.plot(ranks, 100 * np.asarray(curve), ".-", label=label)
@@ -138,7 +142,7 @@ def image_sheet(
     """Draws images in rows and columns, with a title below each.
 
     Args:
-      path: PNG to write.
+      path: PNG or JPEG to write.
       titles: of the columns.
       rows: of images, each (height, width, 3) uint8, all of one size.
     """
@@ -187,5 +191,6 @@ def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
 
 
 def _save(path: str | os.PathLike, image: Image.Image) -> None:
+    is_jpeg = str(path).lower().endswith((".jpg", ".jpeg"))
     with atomic_files.replacing(path) as partial:
-        image.save(partial, format="png")
+        image.save(partial, format="jpeg" if is_jpeg else "png", quality=85)
