@@ -19,6 +19,7 @@ from absl import app, flags
 
 import cdnet_tf
 from cdnet_tf import recipes
+from cdnet_tf.gallery import store
 from cdnet_tf.gallery.gallery import Gallery
 from cdnet_tf.service.app import create
 from cdnet_tf.service.audit import Audit
@@ -76,6 +77,12 @@ _RATE = flags.DEFINE_string(
 _MAX_BODY_MB = flags.DEFINE_integer(
     "max_body_mb", Limits.body_bytes >> 20, "Largest request, MiB.", 1
 )
+_MEMORY_MB = flags.DEFINE_integer(
+    "memory_mb",
+    store.MEMORY_MB,
+    "Memory for a copy of a folder's embeddings, which makes searches quick, MiB.",
+    0,
+)
 _RETAIN_HOURS = flags.DEFINE_float(
     "retain_hours",
     24.0,
@@ -98,7 +105,10 @@ def main(argv: list[str]) -> None:
     try:
         tokens = _tokens(state / "tokens.json")
         reid = cdnet_tf.load(_MODEL.value)
-        gallery = Gallery(_GALLERY.value, network=reid.network)
+        gallery = Gallery(
+            _GALLERY.value, network=reid.network, memory_mb=_MEMORY_MB.value
+        )
+        gallery.prepare()
     except (ValueError, OSError, ImportError) as error:
         sys.exit(str(error))
     audit = Audit(state / "audit.jsonl")

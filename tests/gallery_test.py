@@ -211,6 +211,7 @@ def test_empty_gallery_answers(gallery, place):
     assert gallery.delete(camera=1).rows == 0
     assert gallery.expire(days=1).rows == 0
     gallery.erase()
+    gallery.prepare()
     gallery.index()
     with pytest.raises(ValueError, match="has never had a row"):
         gallery.export("never.parquet")

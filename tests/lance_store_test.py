@@ -153,6 +153,22 @@ def test_many_small_batches_become_few_files(folder, gallery, monkeypatch):
     assert len(list(folder.glob("rows.lance/data/*"))) <= 5
 
 
+def test_files_that_somebody_reads_are_not_removed(folder, gallery, monkeypatch):
+    monkeypatch.setattr(lance_store, "_MOST_SMALL_FRAGMENTS", 3)
+    monkeypatch.setattr(lance_store, "_OLD", datetime.timedelta(milliseconds=1))
+    for i in range(3):
+        gallery.add(np.ones((1, DIMENSIONS)), i, START)
+    before = set(folder.glob("rows.lance/data/*"))
+    with gallery._store._folder.reading():
+        for i in range(3, 6):
+            gallery.add(np.ones((1, DIMENSIONS)), i, START)
+        assert before < set(folder.glob("rows.lance/data/*"))
+    for i in range(6, 9):
+        gallery.add(np.ones((1, DIMENSIONS)), i, START)
+    assert not before & set(folder.glob("rows.lance/data/*"))
+    assert gallery.count() == 9
+
+
 @pytest.mark.parametrize("found, remedy", [(2, "update cdnet_tf"), (0, "export it")])
 def test_refuses_another_format(folder, gallery, found, remedy):
     gallery.add(np.eye(2), 1, START)

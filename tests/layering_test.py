@@ -28,6 +28,7 @@ _PACKAGES = {
 } | {
     "PIL": "pillow",
     "sklearn": "scikit_learn",
+    "lance": "pylance",
     "absl": "absl_py",
     "google": "protobuf",
     "tensorflow_serving": "tensorflow_serving_api",
@@ -129,6 +130,7 @@ _LAYERS = (
     ("cdnet_tf/api/embeddings.py", (_RETRIEVAL,), "numpy"),
     (_API, (_API, _DEPLOY, _RETRIEVAL, _DATA), "numpy pillow tensorflow tqdm"),
     ("cdnet_tf/gallery/lance_store.py", _OF_GALLERY, "lancedb numpy pyarrow"),
+    ("cdnet_tf/gallery/memory.py", _OF_GALLERY, "lancedb numpy pyarrow pylance"),
     (
         "cdnet_tf/gallery/postgres_*.py",
         _OF_GALLERY,

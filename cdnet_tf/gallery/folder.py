@@ -99,11 +99,22 @@ class Folder:
             yield
 
     @contextlib.contextmanager
-    def removing(self) -> Iterator[None]:
-        """Waits until nobody reads, and keeps others from reading."""
-        with self._locked("gate", fcntl.LOCK_EX):
-            with self._locked("readers", fcntl.LOCK_EX):
-                yield
+    def removing(self, wait: bool = True) -> Iterator[bool]:
+        """Keeps others from reading; yields whether nobody reads.
+
+        Args:
+          wait: until nobody reads; otherwise False is yielded while somebody does.
+        """
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        with contextlib.ExitStack() as held:
+            alone = True
+            try:
+                held.enter_context(self._locked("gate", how))
+                held.enter_context(self._locked("readers", how))
+            except BlockingIOError:
+                held.close()
+                alone = False
+            yield alone
 
     @contextlib.contextmanager
     def _locked(self, name: str, how: int) -> Iterator[None]:

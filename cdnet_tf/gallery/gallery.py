@@ -31,6 +31,7 @@ from cdnet_tf.gallery import (
     retention,
     rows,
     same_network,
+    store,
     tracks,
 )
 from cdnet_tf.gallery.records import Match, NetworkLike, Settings, Where
@@ -53,7 +54,11 @@ class Gallery(retention.Retention):
     """
 
     def __init__(
-        self, path_or_url: str | os.PathLike, *, network: NetworkLike | None = None
+        self,
+        path_or_url: str | os.PathLike,
+        *,
+        network: NetworkLike | None = None,
+        memory_mb: int = store.MEMORY_MB,
     ):
         """Opens a gallery. One that does not exist is made when rows are added.
 
@@ -62,14 +67,18 @@ class Gallery(retention.Retention):
           network: whose embeddings are added and searched for: anything with a `name`
             and a `checksum`, such as `cdnet_tf.load(...).network` or a
             `cdnet_tf.Network`. The first rows fix the network of the gallery for ever.
+          memory_mb: how much memory this process may use for a copy of a folder's
+            embeddings, in MiB; the first search makes it. Larger galleries are searched
+            in their files. A gallery in PostgreSQL needs no copy.
 
         Raises:
-          ValueError: the path holds something else, or embeddings of another network.
+          ValueError: the path holds something else, or embeddings of another network;
+            or less than no memory.
           store.VersionError: a gallery of another version.
           ImportError: the packages of this kind of gallery are not installed.
         """
         self._network = None if network is None else same_network.checked(network)
-        self.location, self._store = opening.open_store(path_or_url)
+        self.location, self._store = opening.open_store(path_or_url, memory_mb)
         same_network.check(self._store.settings(), self._network, self.location)
 
     def add(
@@ -160,8 +169,8 @@ class Gallery(retention.Retention):
           cameras, not_cameras: only rows of these cameras; none of these.
           since, until: only rows of this time span; `until` itself is outside.
           exact: compare with every row, where the index would be quicker and might
-            miss a match. Without an index, or where conditions leave few rows, every
-            search does.
+            miss a match. Every search does in a folder that fits into memory, without
+            an index, and where conditions leave few rows.
           pool_tracks: rank tracks by the mean of their rows' embeddings, normalised to
             length 1. Conditions choose the rows before. Such a search reads all these
             rows, so it takes long in a large gallery.
@@ -213,11 +222,19 @@ class Gallery(retention.Retention):
             )
         return self._store.scan(conditions.meant(**chosen), columns)
 
+    def prepare(self) -> None:
+        """Copies embeddings into memory now, as far as `memory_mb` allows.
+
+        Otherwise the first search does, and takes about a second for a GiB.
+        """
+        self._store.prepare()
+
     def index(self) -> None:
         """Builds the index, or takes in the rows that were added since.
 
-        Worth it from some 100,000 rows on; a small gallery gets none. Rows that are not
-        in the index yet are found all the same. Additions wait meanwhile.
+        Worth it for a folder whose embeddings do not fit into `memory_mb`, and in
+        PostgreSQL from some 100,000 rows on; a small gallery gets none. Rows that are
+        not in the index yet are found all the same. Additions wait meanwhile.
         """
         self._store.index()
 

@@ -16,7 +16,7 @@ import pyarrow
 from lancedb import index
 
 from cdnet_tf.deploy.identity import Network
-from cdnet_tf.gallery import store
+from cdnet_tf.gallery import memory, store
 from cdnet_tf.gallery.folder import Folder
 from cdnet_tf.gallery.records import Settings, Where
 from cdnet_tf.gallery.rows import DESCRIPTION, nothing
@@ -25,8 +25,9 @@ _TABLE = "rows"
 _INDEX = "embedding_idx"
 # Every addition makes a fragment; many of them slow each search and each addition.
 _MOST_SMALL_FRAGMENTS = 64
-# Readers of versions younger than this are left their files.
+# Versions older than this are removed in passing, if nobody reads.
 _OLD = datetime.timedelta(hours=1)
+_NEVER = datetime.timedelta(days=36_500)
 _SCANNED_ROWS = 10_000
 # Of the index: lists that are searched first when nothing is filtered out, and how
 # many times k candidates are measured again by their full embeddings.
@@ -43,6 +44,7 @@ class LanceStore:
         exact_rows: int = store.EXACT_ROWS,
         exact_share: float = store.EXACT_SHARE,
         list_rows: int = 8192,
+        memory_bytes: int = 0,
     ):
         """Opens a folder; nothing is made before the first row.
 
@@ -50,6 +52,8 @@ class LanceStore:
           path: of the folder.
           exact_rows, exact_share: as in `store.is_exact`.
           list_rows: how many rows a list of the index has on average.
+          memory_bytes: as long as the embeddings take no more memory, searches compare
+            with all of them in memory.
 
         Raises:
           ValueError, VersionError: as `folder.Folder`.
@@ -57,6 +61,7 @@ class LanceStore:
         self._folder = Folder(path)
         self._exact = exact_rows, exact_share
         self._list_rows = list_rows
+        self._copy = memory.Copy(memory_bytes)
         self._opened: lancedb.table.Table | None = None
 
     def settings(self) -> Settings:
@@ -84,17 +89,21 @@ class LanceStore:
             added = merge.execute(table).num_inserted_rows
             small = rows.stats()["fragment_stats"]["num_small_fragments"]
             if small > _MOST_SMALL_FRAGMENTS:
-                # Merges small fragments and takes new rows into the index.
-                rows.optimize(cleanup_older_than=_OLD)
+                self._tidy(rows)
             return added
 
     def search(
         self, query: np.ndarray, k: int, where: Where, exact: bool
     ) -> pyarrow.Table:
-        """Searches row by row, or by the index where the filter leaves many rows."""
+        """Searches row by row in memory, or in the files.
+
+        In the files the index is used where the filter leaves many rows.
+        """
         with self._reading() as table:
             if table is None:
                 return nothing()
+            if (copied := self._copy.of(table)) is not None:
+                return copied.search(query, k, where)
             condition = _sql(where)
             matching = table.count_rows(condition)
             total = matching if condition is None else table.count_rows()
@@ -149,11 +158,13 @@ class LanceStore:
                     materialize_deletions=True, materialize_deletions_threshold=0.0
                 )
                 table.checkout_latest()
-                table.optimize()
+                table.optimize(cleanup_older_than=_NEVER)
                 # A version remembers the condition of the deletion that made it.
                 table.delete("false")
                 with self._folder.removing():
                     _remove_old_versions(table)
+                # So that no deleted row stays in memory.
+                self._copy.drop()
             if self._folder.read().unerased_since is not None:
                 self._folder.change(unerased_since=None)
 
@@ -164,6 +175,12 @@ class LanceStore:
             self.erase()
         return count
 
+    def prepare(self) -> None:
+        """Copies the embeddings into memory, if they fit."""
+        with self._reading() as table:
+            if table is not None:
+                self._copy.of(table)
+
     def index(self) -> None:
         """Builds an IVF index of 8-bit codes, or takes new rows into it."""
         if not self._folder.path.exists():
@@ -173,14 +190,22 @@ class LanceStore:
             if table is None or table.count_rows() <= self._exact[0]:
                 return
             if _has_index(table):
-                table.optimize(cleanup_older_than=_OLD)
+                self._tidy(table)
             else:
                 config = index.IvfRq(num_bits=8, target_partition_size=self._list_rows)
                 table.create_index("embedding", config=config, name=_INDEX)
 
     def close(self) -> None:
-        """Lets go of the table; the files need no closing."""
+        """Lets go of the table and of the memory; the files need no closing."""
         self._opened = None
+        self._copy.drop()
+
+    def _tidy(self, table: lancedb.table.Table) -> None:
+        """Merges small files, and takes new rows into the index."""
+        table.optimize(cleanup_older_than=_NEVER)
+        with self._folder.removing(wait=False) as alone:
+            if alone:
+                table.optimize(cleanup_older_than=_OLD)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -12,13 +12,19 @@ if TYPE_CHECKING:
 _SCHEMES = ("postgresql://", "postgres://")
 
 
-def open_store(path_or_url: str | os.PathLike) -> tuple[str, Store]:
+def open_store(path_or_url: str | os.PathLike, memory_mb: int) -> tuple[str, Store]:
     """Opens the database; returns its place without a password, and the store.
+
+    Args:
+      path_or_url: a folder, or the URL of a server.
+      memory_mb: how much memory a copy of a folder's embeddings may take, in MiB.
 
     Raises:
       ImportError: its packages are not installed.
-      ValueError: a URL of another kind.
+      ValueError: a URL of another kind, or less than no memory.
     """
+    if memory_mb < 0:
+        raise ValueError(f"memory_mb={memory_mb} is below 0; 0 keeps no copy.")
     place = os.fspath(path_or_url)
     if place.startswith(_SCHEMES):
         return re.sub(r"//([^:@/]*):[^@/]*@", r"//\1@", place), _postgres(place)
@@ -27,15 +33,15 @@ def open_store(path_or_url: str | os.PathLike) -> tuple[str, Store]:
             f"{place.partition('://')[0]}:// is no kind of gallery; pass a folder, or "
             "postgresql://USER:PASSWORD@HOST/DATABASE."
         )
-    return place, _lance(place)
+    return place, _lance(place, memory_mb)
 
 
-def _lance(path: str) -> Store:
+def _lance(path: str, memory_mb: int) -> Store:
     try:
         from cdnet_tf.gallery.lance_store import LanceStore
     except ImportError as error:
         raise ImportError(_remedy("in a folder", "gallery", error)) from error
-    return LanceStore(path)
+    return LanceStore(path, memory_bytes=memory_mb * 2**20)
 
 
 def _postgres(url: str) -> Store:

@@ -186,6 +186,9 @@ class PostgresStore:
         self.erase()
         return count
 
+    def prepare(self) -> None:
+        """Does nothing: the server has a cache of its own."""
+
     def index(self) -> None:
         """Builds an HNSW index, which the server then keeps up to date."""
         if self.count(Where()) <= self._exact_rows:

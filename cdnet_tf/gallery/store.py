@@ -23,6 +23,8 @@ FORMAT = 1  # of what both databases hold; another number is refused
 # by row: an approximate index finds too few of the nearest rows among so few.
 EXACT_ROWS = 20_000
 EXACT_SHARE = 0.2
+# How much memory the copy of a folder's embeddings may take, in MiB.
+MEMORY_MB = 1024
 
 
 class VersionError(ValueError):
@@ -71,6 +73,9 @@ class Store(Protocol):
 
         Earlier deletions are erased, too. Waits until nobody reads.
         """
+
+    def prepare(self) -> None:
+        """Does now what the first search would do once."""
 
     def index(self) -> None:
         """Builds the approximate index, or brings it up to date."""
