@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import pathlib
 import random
 import signal
@@ -20,6 +21,7 @@ import pytest
 import uvicorn
 
 from cdnet_tf.service import crops
+from cdnet_tf.service import outbox as outbox_module
 from cdnet_tf.service.app import create
 from cdnet_tf.service.outbox import Outbox
 from cdnet_tf.service.sending import Background, RefusedError, Sender
@@ -175,6 +177,37 @@ def test_embeds_each_crop_once(tmp_path, outbox):
     assert not list(crops.Folder(folder, "hall", said.append, 60).new(outbox.knows))
 
 
+def test_forgets_what_is_gone(tmp_path, outbox, monkeypatch):
+    for name in ("stays", "goes", "returns"):
+        (tmp_path / f"{name}.png").write_bytes(service_people.picture("red"))
+    source = crops.Folder(tmp_path, "door", lambda _: None)
+    sent = {
+        pathlib.Path(crop.key).parts[1]: crop.key for crop in source.new(outbox.knows)
+    }
+    stays, goes, returns = (sent[f"{n}.png"] for n in ("stays", "goes", "returns"))
+    others = ["door/video.mp4/1.0/7", "doors/a.png/1.0", "door/waits.png/1.0"]
+    outbox.put(_NETWORK, [_row(key) for key in [*sent.values(), *others]])
+    outbox.sent([*sent.values(), *others[:2]])
+    now = 1_000_000.0
+    monkeypatch.setattr(outbox_module.time, "time", lambda: now)
+    files = {name: tmp_path / f"{name}.png" for name in ("goes", "returns")}
+    content, changed = files["returns"].read_bytes(), files["returns"].stat()
+    for file in files.values():
+        file.unlink()
+    assert outbox.forget("door", source.holds, 60) == 0
+    files["returns"].write_bytes(content)
+    os.utime(files["returns"], ns=(changed.st_atime_ns, changed.st_mtime_ns))
+    now += 60
+    # The image that goes, and the frame of another video.
+    assert outbox.forget("door", source.holds, 60) == 2
+    assert not outbox.knows(goes) and not outbox.knows(others[0])
+    assert all(map(outbox.knows, [stays, returns, *others[1:]])) and len(outbox) == 1
+    files["returns"].unlink()
+    now += 60
+    assert outbox.forget("door", source.holds, 60) == 0
+    assert list(source.new(outbox.knows)) == []
+
+
 def test_rows_are_what_the_service_takes(tmp_path, outbox, service):
     image = PIL.Image.new("RGB", (32, 64), "red")
     crop = crops.Crop("k", service_people.START, image)
@@ -206,6 +239,8 @@ def test_takes_some_frames_of_a_video(tmp_path):
     # Two of each of three seconds, half a second apart: frames 0, 5, 10, ...
     found = list(crops.frames(path, "door", 2.0, lambda key: key.endswith("/1")))
     assert [crop.key[-1] for crop in found] == ["0", "2", "3", "4", "5"]
+    keys = crops.video_keys(path, "door")
+    assert found[0].key == f"{keys}0" and keys.startswith("door/crops.mp4/")
     assert found[1].time - found[0].time == datetime.timedelta(seconds=1)
     reds = [np.asarray(crop.image)[..., 0].mean() for crop in found]
     np.testing.assert_allclose(reds, [0, 80, 120, 160, 200], atol=12)

@@ -22,7 +22,7 @@ _SOURCES = [*_ROOT.glob("cdnet_tf/**/*.py"), *_ROOT.glob("tools/*.py")]
 # first hyphen; `name` stands for any flag of ours.
 _FOREIGN_FLAGS = set(
     "allow_version_labels_for_unavailable_models check distribution enable_batching "
-    "extra flagfile gpus help kill logdir model_config_file "
+    "extra flagfile gpus help kill logdir model_config_file no "
     "model_config_file_poll_wait_seconds name nodes ntasks rm undefok".split()
 )
 

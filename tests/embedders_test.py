@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 from tensorflow.keras import layers
 
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import embedders, identity
+from cdnet_tf.deploy import embedders, identity, lite
 from tests import tiny
 
 # The converter warns of every float network; here the ranges come from samples.
@@ -179,6 +180,32 @@ def test_batches_of_any_size_agree(folder, name, images):
     # Integers are equal; a float sum may be computed in another order.
     assert _difference(np.concatenate(parts), whole) < min(_FILES[name][2], _HALF)
     assert embedder.embed(images[:0]).shape == (0, _DIMENSIONS)
+
+
+@pytest.mark.parametrize("name", [name for name in _FILES if "tflite" in name])
+def test_a_camera_embeds_as_a_server_does(folder, name, images):
+    reid = lite.LiteReid(folder / name)
+    assert reid.network == identity.of_file(folder / name)
+    assert reid.input_shape == (_HEIGHT, _WIDTH, 3)
+    wanted = embedders.open_model(folder / name).embed(images)
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    found = reid([PIL.Image.fromarray(image) for image in images])
+    # Kernels of two interpreters may round a sum of integers differently.
+    assert _difference(found, wanted) < max(_FLOAT, _FILES[name][2])
+    assert reid([]).shape == (0, _DIMENSIONS)
+
+
+def test_a_camera_normalises_as_the_file_says():
+    name = "market1501/cdnet_x0_25_int8"
+    reid, draw = lite.LiteReid(name), np.random.default_rng(0)
+    opened = embedders.open_model(name)
+    # Wider and higher than the network's input, so that it is made smaller.
+    pixels = draw.integers(0, 256, (6, 3, 3), np.uint8).repeat(45, 0).repeat(30, 1)
+    resized = preprocess.resize(pixels, opened.height, opened.width).numpy()
+    wanted = opened.embed(resized[np.newaxis])[0]
+    found = reid([PIL.Image.fromarray(pixels)])[0]
+    assert reid.embedding_size == opened.dimensions == len(found)
+    assert found @ wanted / np.linalg.norm(wanted) > 0.99
 
 
 @pytest.mark.parametrize("name", ["model.keras", "free", "batch4.tflite"])

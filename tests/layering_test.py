@@ -75,6 +75,7 @@ _LAYERS = (
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_LAYOUTS, (), ""),
     (_DATASETS, (_LAYOUTS,), "numpy"),
+    ("cdnet_tf/data/resizing.py", (), "numpy"),
     ("cdnet_tf/data/own_data.py", (_DATASETS, _LAYOUTS), ""),
     ("cdnet_tf/data/doctor.py", (_DATA,), "numpy pillow tensorflow"),
     (_DATA, (_DATA,), "numpy tensorflow"),
@@ -125,6 +126,14 @@ _LAYERS = (
         ),
         "numpy",
     ),
+    (
+        "cdnet_tf/deploy/lite.py",
+        (
+            *("cdnet_tf/data/resizing.py", "cdnet_tf/deploy/identity.py"),
+            "cdnet_tf/deploy/quiet.py",
+        ),
+        "numpy pillow",
+    ),
     (_DEPLOY, (_DEPLOY, _NN, "cdnet_tf/data/preprocess.py"), "numpy tensorflow"),
     (_BENCH, (_BENCH, "cdnet_tf/nn/genotype.py"), "numpy scipy"),
     ("cdnet_tf/api/embeddings.py", (_RETRIEVAL,), "numpy"),
@@ -158,7 +167,7 @@ _LAYERS = (
         ("cdnet_tf/export_tflite.py", "cdnet_tf/recipes.py"),
         "absl_py",
     ),
-    ("tools/camera.py", (_SERVICE,), "absl_py"),
+    ("tools/camera.py", (_SERVICE, "cdnet_tf/deploy/lite.py"), "absl_py"),
     (
         "tools/fill_gallery.py",
         (*_LIBRARIES, "cdnet_tf/recipes.py", "cdnet_tf/shared_flags.py"),

@@ -7,13 +7,15 @@ CDNET_GALLERY_TOKEN=... python tools/camera.py --input=crops --camera=door \
     --model=market1501/cdnet_x0_25_int8 --service=http://127.0.0.1:8321/
 
 The crops are image files in a folder, which is looked at again and again with
---watch_s, or the frames of a video. Rows wait in the file --queue while the service is
+--watch_s, or the frames of a video. A .tflite file runs in LiteRT (`pip install
+ai-edge-litert`), without TensorFlow. Rows wait in the file --queue while the service is
 away, and what is in the file or has been sent is not embedded again.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import pathlib
 import sys
@@ -22,6 +24,8 @@ import time
 from absl import app, flags
 
 import cdnet_tf
+from cdnet_tf import shipped
+from cdnet_tf.deploy import lite
 from cdnet_tf.service import crops
 from cdnet_tf.service.outbox import Outbox
 from cdnet_tf.service.sending import Background, RefusedError, Sender
@@ -33,7 +37,8 @@ _CAMERA = flags.DEFINE_string("camera", None, "The camera's name in the gallery.
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A .tflite file, or whatever else cdnet_tf.load takes; the network of the gallery.",
+    "A .tflite file, or whatever else cdnet_tf.load takes, which needs TensorFlow; the "
+    "network of the gallery.",
 )
 _SERVICE = flags.DEFINE_string(
     "service", "http://127.0.0.1:8321/", "Where cdnet_tf.serve_gallery listens."
@@ -54,6 +59,8 @@ _FRAMES_PER_S = flags.DEFINE_float(
 _VARIABLE = "CDNET_GALLERY_TOKEN"
 _BATCH = 32
 _SETTLED_S = 1.0  # a file that was written just now may be half written
+# Rows that were sent are known until their images have been gone for a day.
+_FORGET_AFTER_S, _FORGET_EVERY_S = 86_400.0, 3_600.0
 
 
 def main(argv: list[str]) -> None:
@@ -78,10 +85,14 @@ def _work(source: pathlib.Path, token: str) -> int:
     camera = _CAMERA.value
     outbox = Outbox(_QUEUE.value)
     sender = Sender(_SERVICE.value, token, outbox, _say)
-    reid = cdnet_tf.load(_MODEL.value)
+    reid = _opened(_MODEL.value)
     folder = crops.Folder(source, camera, _say, _SETTLED_S if _WATCH_S.value else 0.0)
     sending = Background(sender, outbox)
+    forget_at = -math.inf
     while True:
+        if time.monotonic() >= forget_at:
+            _forget(source, folder, outbox)
+            forget_at = time.monotonic() + _FORGET_EVERY_S
         if source.is_dir():
             new = folder.new(outbox.knows)
         else:
@@ -96,6 +107,24 @@ def _work(source: pathlib.Path, token: str) -> int:
         sending.check()
     sending.stop()
     return sender.drain(_WAIT_S.value)
+
+
+def _forget(source: pathlib.Path, folder: crops.Folder, outbox: Outbox) -> None:
+    """Lets the queue's file forget what it need not know any more."""
+    if source.is_dir():
+        is_there: crops.Known = folder.holds
+    else:
+        beginning = crops.video_keys(source, _CAMERA.value)
+        is_there = lambda key: key.startswith(beginning)  # noqa: E731
+    outbox.forget(_CAMERA.value, is_there, _FORGET_AFTER_S)
+
+
+def _opened(model: str) -> cdnet_tf.Reid | lite.LiteReid:
+    """The network; that of a .tflite file needs no TensorFlow."""
+    if not model.startswith(("http://", "https://")):
+        if lite.is_lite(path := shipped.resolve(model, "a .tflite file")):
+            return lite.LiteReid(path)
+    return cdnet_tf.load(model)
 
 
 def _say(text: str) -> None:

@@ -61,6 +61,14 @@ class Folder:
         self._say, self._settled_s = say, settled_s
         self._bad: set[str] = set()
 
+    def holds(self, key: str) -> bool:
+        """Whether the image of a key is there, as it was."""
+        name, _, seconds = key.removeprefix(f"{self._camera}/").rpartition("/")
+        try:
+            return f"{(self._path / name).stat().st_mtime:.6f}" == seconds
+        except OSError:
+            return False
+
     def new(self, known: Known) -> Iterator[Crop]:
         """Yields the crops that are not known, in the order of their times."""
         changed = {
@@ -80,6 +88,11 @@ class Folder:
                 self._say(f"{path} is left out: {error}")
 
 
+def video_keys(video: pathlib.Path, camera: str) -> str:
+    """How the keys of a video's frames begin."""
+    return f"{camera}/{video.name}/{video.stat().st_mtime:.6f}/"
+
+
 def frames(
     video: pathlib.Path, camera: str, per_s: float, known: Known
 ) -> Iterator[Crop]:
@@ -94,17 +107,15 @@ def frames(
     try:
         import av
     except ImportError as error:
-        raise ImportError(
-            "Videos need PyAV: pip install 'cdnet_tf[camera]'."
-        ) from error
-    ended, taken = video.stat().st_mtime, -1
+        raise ImportError("Videos need PyAV: pip install av.") from error
+    keys, ended, taken = video_keys(video, camera), video.stat().st_mtime, -1
     try:
         with av.open(str(video)) as opened:
             began = ended - float(opened.duration or 0) / av.time_base
             for frame in opened.decode(video=0):
                 seconds = frame.time or 0.0
                 place = int(seconds * per_s)
-                key = f"{camera}/{video.name}/{ended:.6f}/{place}"
+                key = f"{keys}{place}"
                 if place == taken or known(key):
                     continue
                 taken = place

@@ -6,11 +6,13 @@ camera, its network and its service may fail at any time, and no row is lost.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 _TABLES = """
@@ -19,8 +21,17 @@ CREATE TABLE IF NOT EXISTS rows (
     key TEXT NOT NULL UNIQUE,
     network TEXT,
     row TEXT
-)
+);
+CREATE TABLE IF NOT EXISTS gone (key TEXT PRIMARY KEY, since REAL NOT NULL);
 """
+# The last one deletes what is forgotten.
+_FORGETTING = (
+    "DELETE FROM gone WHERE is_there(key) AND substr(key, 1, :length) = :begin",
+    "INSERT OR IGNORE INTO gone SELECT key, :now FROM rows WHERE row IS NULL "
+    "AND substr(key, 1, :length) = :begin AND NOT is_there(key)",
+    "DELETE FROM rows WHERE row IS NULL "
+    "AND key IN (SELECT key FROM gone WHERE since <= :before)",
+)
 
 
 class Batch(NamedTuple):
@@ -47,7 +58,7 @@ class Outbox:
             )
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=FULL")
-            self._file.execute(_TABLES)
+            self._file.executescript(_TABLES)
         except sqlite3.Error as error:
             raise OSError(
                 f"{os.fspath(path)} cannot be used for waiting rows ({error}); name "
@@ -55,7 +66,7 @@ class Outbox:
             ) from error
 
     def knows(self, key: str) -> bool:
-        """Whether a row of this key was ever put here."""
+        """Whether a row of this key was put here and not forgotten."""
         with self._lock:
             query = "SELECT 1 FROM rows WHERE key = ?"
             return self._file.execute(query, [key]).fetchone() is not None
@@ -72,17 +83,11 @@ class Outbox:
         """
         written = json.dumps(network, sort_keys=True)
         values = [(row["key"], written, json.dumps(row)) for row in rows]
-        with self._lock:
-            self._file.execute("BEGIN IMMEDIATE")
-            try:
-                self._file.executemany(
-                    "INSERT OR IGNORE INTO rows (key, network, row) VALUES (?, ?, ?)",
-                    values,
-                )
-                self._file.execute("COMMIT")
-            except BaseException:
-                self._file.execute("ROLLBACK")
-                raise
+        with self._transaction() as file:
+            file.executemany(
+                "INSERT OR IGNORE INTO rows (key, network, row) VALUES (?, ?, ?)",
+                values,
+            )
 
     def waiting(self, most: int) -> Batch:
         """Returns the oldest rows that wait, up to `most`, of one network."""
@@ -100,13 +105,37 @@ class Outbox:
 
     def sent(self, keys: Collection[str]) -> None:
         """Lets rows go that the service has; their keys stay known."""
-        with self._lock:
-            self._file.execute("BEGIN IMMEDIATE")
-            self._file.executemany(
+        with self._transaction() as file:
+            file.executemany(
                 "UPDATE rows SET row = NULL, network = NULL WHERE key = ?",
                 [(key,) for key in keys],
             )
-            self._file.execute("COMMIT")
+
+    def forget(
+        self, camera: str, is_there: Callable[[str], bool], after_s: float
+    ) -> int:
+        """Forgets the keys of a camera's rows that were sent and whose images are gone.
+
+        An image may come back, as a disk does that was away for a while; then it must
+        not be sent again. So a key is forgotten by a call `after_s` or more after the
+        first call that found its image gone.
+
+        Args:
+          camera: with which the keys begin, before a slash.
+          is_there: whether the image of a key is still there.
+          after_s: seconds.
+
+        Returns:
+          How many keys were forgotten.
+        """
+        mine = {"begin": f"{camera}/", "length": len(camera) + 1}
+        times = {"now": time.time(), "before": time.time() - after_s}
+        with self._transaction() as file:
+            file.create_function("is_there", 1, is_there)
+            for statement in _FORGETTING:
+                forgotten = file.execute(statement, {**mine, **times}).rowcount
+            file.execute("DELETE FROM gone WHERE since <= :before", times)
+        return forgotten
 
     def __len__(self) -> int:
         """Counts the rows that wait."""
@@ -118,3 +147,15 @@ class Outbox:
         """Closes the file."""
         with self._lock:
             self._file.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is done to the file, or nothing of it."""
+        with self._lock:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._file
+                self._file.execute("COMMIT")
+            except BaseException:
+                self._file.execute("ROLLBACK")
+                raise
