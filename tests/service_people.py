@@ -61,9 +61,13 @@ def fill(gallery: Gallery) -> None:
     )
 
 
-def service(folder, pictures_dir=None) -> Service:
-    """A service on a filled gallery in `folder`, which has its audit, too."""
-    gallery = Gallery(folder / "gallery", network=NETWORK)
+def service(folder, pictures_dir=None, place=None) -> Service:
+    """A service on a filled gallery in `folder`, which has its audit, too.
+
+    Args:
+      place: the URL of the gallery, if it is elsewhere.
+    """
+    gallery = Gallery(place or folder / "gallery", network=NETWORK)
     fill(gallery)
     audit = Audit(folder / "audit.jsonl")
     return Service(gallery, MeanColour(), audit, pictures_dir)

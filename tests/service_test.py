@@ -17,7 +17,7 @@ from cdnet_tf.service.app import create
 from cdnet_tf.service.guard import Limits
 from cdnet_tf.service.retaining import retaining
 from cdnet_tf.service.tokens import Tokens
-from tests import service_people
+from tests import postgres_server, service_people
 from tests.service_people import HEADERS, START, picture
 
 _ROW = {
@@ -37,10 +37,27 @@ def shared(tmp_path_factory):
     return TestClient(app, headers=HEADERS), folder
 
 
+@pytest.fixture(scope="module")
+def server():
+    with postgres_server.running() as url:
+        yield url
+
+
+@pytest.fixture(params=["folder", "server"])
+def service(request, tmp_path):
+    """On a gallery of each kind."""
+    place = None
+    if request.param == "server":
+        place = postgres_server.new_schema(request.getfixturevalue("server"))
+    made = service_people.service(tmp_path, place=place)
+    yield made
+    made._gallery.close()
+
+
 @pytest.fixture
-def client(tmp_path):
+def client(service):
     """For tests that change the gallery."""
-    made = create(service_people.service(tmp_path), service_people.TOKENS)
+    made = create(service, service_people.TOKENS)
     return TestClient(made, headers=HEADERS, raise_server_exceptions=False)
 
 
@@ -304,8 +321,23 @@ def test_shows_pictures_of_one_folder_alone(tmp_path):
     assert shown == {"0": True, "1": False, "2": False}
 
 
-def test_forgets_by_the_retention(tmp_path):
-    service = service_people.service(tmp_path)
+def test_searches_under_conditions(client):
+    hour = datetime.timedelta(hours=1)
+    wanted = {"since": (START + hour).isoformat(), "until": (START + 9 * hour)}
+    answer = client.post(
+        "/v1/search/photo",
+        params={**wanted, "k": 99, "not_cameras": ["hall"], "exact": True},
+        files={"photo": picture("blue")},
+    )
+    # The hours 0 to 11 go round the door, the hall and the yard, three for a colour.
+    found = [each["key"] for each in answer.json()["matches"]]
+    assert sorted(found[:2]) == ["blue 0", "blue 2"]
+    assert sorted(found[2:]) == ["lime 0", "lime 2", "red 2"]
+    assert client.get("/health").json() == {"status": "ok"}
+    assert "cdnet_rows 12.0" in client.get("/metrics").text
+
+
+def test_forgets_by_the_retention(service, tmp_path):
     assert service.retain() == 0
     service._gallery.keep(days=1)
     assert service.retain() == 12
