@@ -83,6 +83,13 @@ _MEMORY_MB = flags.DEFINE_integer(
     "Memory for a copy of a folder's embeddings, which makes searches quick, MiB.",
     0,
 )
+_KEEP_DAYS = flags.DEFINE_integer(
+    "keep_days",
+    None,
+    "Set the gallery's retention: images older than so many days are deleted and "
+    "erased from the disk. Default: what was set before.",
+    1,
+)
 _RETAIN_HOURS = flags.DEFINE_float(
     "retain_hours",
     24.0,
@@ -108,6 +115,8 @@ def main(argv: list[str]) -> None:
         gallery = Gallery(
             _GALLERY.value, network=reid.network, memory_mb=_MEMORY_MB.value
         )
+        if _KEEP_DAYS.value is not None:
+            gallery.keep(_KEEP_DAYS.value)
         gallery.prepare()
     except (ValueError, OSError, ImportError) as error:
         sys.exit(str(error))
@@ -116,6 +125,7 @@ def main(argv: list[str]) -> None:
         pictures = _PICTURES_DIR.value and pathlib.Path(_PICTURES_DIR.value)
         rate = _FALSE_ACCEPT_RATE.value
         service = Service(gallery, reid, audit, pictures or None, rate)
+        print(_retention(gallery.settings.retention_days), flush=True)
         if service.no_threshold:
             print(f"No same-person marks: {service.no_threshold}", flush=True)
         limits = Limits(_MAX_BODY_MB.value << 20, _RATE.value)
@@ -125,6 +135,12 @@ def main(argv: list[str]) -> None:
 
 def _beside(gallery: str) -> str:
     return "gallery_service" if "://" in gallery else f"{gallery.rstrip('/')}_service"
+
+
+def _retention(days: int | None) -> str:
+    if days is None:
+        return "Images stay for ever; --keep_days=30 sets a retention of 30 days."
+    return f"Images are deleted and erased after {days} days."
 
 
 def _tokens(path: pathlib.Path) -> Tokens:

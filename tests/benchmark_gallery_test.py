@@ -18,9 +18,14 @@ def test_says_what_was_added_and_found(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["gallery"] for line in lines] == ["retrieval.ranking"] * 4 + [
-        *["folder"] * 6
+        *["folder"] * 5,
+        *["folder in memory"] * 5,
+        "folder",
     ]
     assert lines[0]["rows_left"] == 400 > lines[1]["rows_left"] > lines[2]["rows_left"]
-    assert lines[4]["added_rows_per_s"] > 0 and lines[9]["megabytes"] >= 0
+    assert lines[4]["added_rows_per_s"] > 0 and lines[9]["copy_s"] >= 0
+    assert lines[14]["megabytes"] >= 0
     for line, name in zip(lines[5:9], ("all", "95 %", "5.8 %", "0.8 %")):
         assert line["filter"] == name and line["exact_lowest_recall"] == 1
+    for line in lines[10:14]:
+        assert line["memory_ms"] > 0 and line["memory_lowest_recall"] == 1

@@ -1,7 +1,8 @@
 """Fills a gallery with the gallery images of a data set, to try searching in it.
 
 Data sets say which camera took an image but not when. So the times are made up: each
-person walks past the cameras, one after the other, at some hour of one day.
+person walks past the cameras, one after the other, at some hour of yesterday (UTC), so
+that a retention may be tried, too.
 
 python tools/fill_gallery.py --flagfile=flags/demo.cfg --gallery=runs/demo/gallery \
     --model=runs/demo/train/model.keras
@@ -24,7 +25,7 @@ _MODEL = flags.DEFINE_string("model", None, "Whatever cdnet_tf.load takes.")
 _GALLERY = flags.DEFINE_string(
     "gallery", None, "Folder of the gallery, or postgresql://USER@HOST/DATABASE."
 )
-_MORNING = datetime.datetime(2026, 1, 5, 7, tzinfo=datetime.timezone.utc)
+_MORNING = datetime.time(7, tzinfo=datetime.timezone.utc)
 _DAY_S = 12 * 3600
 _NEXT_CAMERA_S, _NEXT_IMAGE_S = 150, 2
 _ROWS = 1000  # that are read and added at once
@@ -45,7 +46,8 @@ def fill(gallery: Gallery, reid: cdnet_tf.Reid, images: datasets.Images) -> int:
 
     The name of a file is its key, so that images may be added again.
     """
-    times = made_up_times(images)
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    times = made_up_times(images, today - datetime.timedelta(days=1))
     wanted = np.flatnonzero(images.identities >= 0)
     added = 0
     for begin in range(0, len(wanted), _ROWS):
@@ -61,8 +63,10 @@ def fill(gallery: Gallery, reid: cdnet_tf.Reid, images: datasets.Images) -> int:
     return added
 
 
-def made_up_times(images: datasets.Images) -> list[datetime.datetime]:
-    """A time for each image (UTC), the same for the same images."""
+def made_up_times(
+    images: datasets.Images, day: datetime.date
+) -> list[datetime.datetime]:
+    """A time of a day for each image (UTC), the same for the same images."""
     draw = np.random.default_rng(0)
     # Identity 0 stands for many people, each of whom has an hour of their own.
     begin = draw.uniform(0, _DAY_S, int(images.identities.max(initial=0)) + 1)
@@ -70,7 +74,8 @@ def made_up_times(images: datasets.Images) -> list[datetime.datetime]:
     seconds = np.where(images.identities > 0, begin[images.identities], alone)
     seconds += _NEXT_CAMERA_S * images.cameras
     seconds += _NEXT_IMAGE_S * (np.arange(len(images)) % 10)
-    return [_MORNING + datetime.timedelta(seconds=float(each)) for each in seconds]
+    morning = datetime.datetime.combine(day, _MORNING)
+    return [morning + datetime.timedelta(seconds=float(each)) for each in seconds]
 
 
 if __name__ == "__main__":
