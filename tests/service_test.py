@@ -7,6 +7,7 @@ import datetime
 import json
 import struct
 import threading
+import time
 import zlib
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from cdnet_tf.service.app import create
-from cdnet_tf.service.guard import Limits
+from cdnet_tf.service.guard import Caller, Limits
+from cdnet_tf.service.messages import Which
 from cdnet_tf.service.retaining import retaining
 from cdnet_tf.service.tokens import Tokens
 from tests import postgres_server, service_people
@@ -286,7 +288,7 @@ def test_deletes(client, tmp_path):
     assert client.delete("/v1/rows").status_code == 400
     assert client.delete("/v1/rows", params={"kamera": "door"}).status_code == 422
     answer = client.delete("/v1/rows", params={"camera": "door"})
-    assert answer.json()["rows"] == 4
+    assert answer.json() == {"rows": 4, "erased_from": None}
     assert client.get("/v1/gallery").json()["cameras"] == {"hall": 4, "yard": 4}
     line = _audit(tmp_path)[-1]
     assert (line["kind"], line["filters"], line["count"]) == (
@@ -343,6 +345,19 @@ def test_forgets_by_the_retention(service, tmp_path):
     assert service.retain() == 12
     assert service.overview([], 4).rows == 0
     assert _audit(tmp_path)[-1]["kind"] == "erase"
+
+
+def test_says_when_deleted_rows_are_erased(service):
+    began = datetime.datetime.now(datetime.timezone.utc)
+    caller = Caller("tester", "here")
+    with retaining(service, hours=48):
+        while service.next_erasure is None:
+            time.sleep(0.01)
+        deleted = service.delete(caller, Which(key="red 0"))
+    days = (deleted.erased_from - began) / datetime.timedelta(days=1)
+    assert deleted.rows == 1 and 2 <= days < 2.1
+    assert service.retain() == 0
+    assert service._gallery.settings.unerased_since is None
 
 
 def test_retention_goes_on_after_a_failure(capsys):

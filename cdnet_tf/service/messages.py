@@ -130,10 +130,15 @@ class Added:
 
 @dataclasses.dataclass(frozen=True)
 class Deleted:
-    """How many rows were deleted, and when their bytes will be gone from the disk."""
+    """How many rows were deleted.
+
+    Attributes:
+      erased_from: when the service begins to erase their bytes from the disk (UTC);
+        None if nothing is planned. The audit says when it was done.
+    """
 
     rows: int
-    erased: str
+    erased_from: datetime.datetime | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ def retaining(service: Service, hours: float) -> Iterator[None]:
 
     def work() -> None:
         while True:
+            now = datetime.datetime.now(datetime.timezone.utc)
+            service.next_erasure = now + datetime.timedelta(hours=hours)
             try:
                 service.retain()
             except Exception as error:  # The next time it may work.

@@ -5,6 +5,7 @@ Every search, addition and deletion is in the audit before its answer leaves.
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 import threading
 import time
@@ -49,7 +50,13 @@ class Reid(Protocol):
 
 
 class Service:
-    """One gallery and one network. Methods may be called from several threads."""
+    """One gallery and one network. Methods may be called from several threads.
+
+    Attributes:
+      metrics: what the service counts of itself.
+      no_threshold: why no match is marked as the same person; empty if they are marked.
+      next_erasure: when `retain` is called next (UTC); None if nobody has said.
+    """
 
     def __init__(
         self,
@@ -71,6 +78,7 @@ class Service:
         """
         self.metrics = Metrics()
         self.no_threshold = ""
+        self.next_erasure: datetime.datetime | None = None
         self._gallery = gallery
         self._reid = reid
         self._audit = audit
@@ -152,7 +160,7 @@ class Service:
         self._contents.forget()
         self.metrics.deleted(removal.rows)
         self._note(caller, "delete", filters=conditions, count=removal.rows)
-        return Deleted(removal.rows, "with the next erasure of the gallery")
+        return Deleted(removal.rows, self.next_erasure)
 
     def overview(self, cameras: list[str], bins: int) -> Overview:
         """Says how many rows there are, by camera and over time."""
