@@ -14,6 +14,7 @@ import os
 import pathlib
 import sys
 
+import numpy as np
 import uvicorn
 from absl import app, flags
 
@@ -118,6 +119,8 @@ def main(argv: list[str]) -> None:
         if _KEEP_DAYS.value is not None:
             gallery.keep(_KEEP_DAYS.value)
         gallery.prepare()
+        # The first image takes a network seconds, and nobody should wait for it.
+        reid(np.full(reid.input_shape, 128, np.uint8), progress=False)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(str(error))
     audit = Audit(state / "audit.jsonl")

@@ -155,7 +155,7 @@ _LAYERS = (
     (
         "cdnet_tf/serve_gallery.py",
         (_SERVICE, *_OF_GALLERY, "cdnet_tf/recipes.py"),
-        "absl_py uvicorn",
+        "absl_py numpy uvicorn",
     ),
     ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
     ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
