@@ -18,12 +18,13 @@ _PAGES = sorted(
     for path in _ROOT.glob(pattern)
 )
 _SOURCES = [*_ROOT.glob("cdnet_tf/**/*.py"), *_ROOT.glob("tools/*.py")]
-# Flags of absl, pip, ruff, Slurm, Docker, TensorBoard and TensorFlow Serving, up to the
-# first hyphen; `name` stands for any flag of ours.
+# Flags of absl, Beam, pip, ruff, Slurm, Docker, TensorBoard and TensorFlow Serving, up
+# to the first hyphen; `name` stands for any flag of ours.
 _FOREIGN_FLAGS = set(
     "allow_version_labels_for_unavailable_models check distribution enable_batching "
-    "extra flagfile gpus help kill logdir model_config_file no "
-    "model_config_file_poll_wait_seconds name nodes ntasks rm undefok".split()
+    "environment_config environment_type extra flagfile flink_master gpus help kill "
+    "logdir model_config_file model_config_file_poll_wait_seconds name no nodes ntasks "
+    "rm undefok".split()
 )
 
 

@@ -21,9 +21,10 @@ _TOPS = ("cdnet_tf", "tools", "tests")
 # Top-level module -> package, as rules_python spells it.
 _PACKAGES = {
     name: name
-    for name in "av fastapi fastapi_offline h5py keras_tuner lancedb limits matplotlib "
-    "mkdocs numpy packaging pgvector playwright prometheus_client psycopg psycopg_pool "
-    "pyarrow pydantic pymoo pytest scipy starlette tensorboard tensorflow "
+    for name in "apache_beam av fastapi fastapi_offline h5py keras_tuner lancedb "
+    "limits matplotlib mkdocs numpy packaging pgvector playwright prometheus_client "
+    "psycopg psycopg_pool pyarrow pydantic pymoo pytest scipy starlette tensorboard "
+    "tensorflow "
     "tensorflow_addons tensorflow_model_optimization torch tqdm urllib3 uvicorn".split()
 } | {
     "PIL": "pillow",
@@ -42,9 +43,11 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS =
 )
 _STRATEGIES, _GALLERY = "cdnet_tf/strategies/*.py", "cdnet_tf/gallery/*.py"
 _API, _SERVICE = "cdnet_tf/api/*.py", "cdnet_tf/service/*.py"
-_LIBRARIES = (*_FIELDS, _STRATEGIES, _API, _GALLERY, _SERVICE)
+_BULK = "cdnet_tf/bulk/*.py"
+_LIBRARIES = (*_FIELDS, _STRATEGIES, _API, _BULK, _GALLERY, _SERVICE)
 # What an image's identity means, and where images lie; no TensorFlow.
 _DATASETS, _LAYOUTS = "cdnet_tf/data/datasets.py", "cdnet_tf/data/layouts.py"
+_OF_DATA = (_DATASETS, _LAYOUTS, "cdnet_tf/data/own_data.py")
 # What a gallery is made of: itself, and the name and checksum of a network.
 _OF_GALLERY = (_GALLERY, "cdnet_tf/deploy/identity.py")
 # Any file may import it.
@@ -157,6 +160,9 @@ _LAYERS = (
         (_SERVICE, *_OF_GALLERY, "cdnet_tf/recipes.py"),
         "absl_py numpy uvicorn",
     ),
+    ("cdnet_tf/bulk/embedding.py", (_BULK, _API, _DEPLOY), "numpy"),
+    # Only workers import TensorFlow.
+    (_BULK, (_BULK, *_OF_GALLERY, *_OF_DATA), "apache_beam numpy pyarrow"),
     ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
     ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
     ("cdnet_tf/strategies/ridge.py", (_NN,), "numpy scikit_learn"),
@@ -168,6 +174,11 @@ _LAYERS = (
         "absl_py",
     ),
     ("tools/camera.py", (_SERVICE, "cdnet_tf/deploy/lite.py"), "absl_py"),
+    (
+        "tools/embed.py",
+        (_BULK, "cdnet_tf/deploy/identity.py", "cdnet_tf/recipes.py"),
+        "absl_py apache_beam tqdm",
+    ),
     (
         "tools/fill_gallery.py",
         (*_LIBRARIES, "cdnet_tf/recipes.py", "cdnet_tf/shared_flags.py"),

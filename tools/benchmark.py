@@ -11,6 +11,7 @@ times mean little on a noisy machine.
   python tools/benchmark.py rank                   # Market-1501's size, and re-ranking
   python tools/benchmark.py input --data_dir=DIR   # batches per second
   python tools/benchmark.py embed --data_dir=DIR   # a gallery, against Keras
+  python tools/benchmark.py embed_bulk --data_dir=DIR    # Beam against a bare loop
   python tools/benchmark.py gallery                # search, filters and recall
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
@@ -51,6 +52,7 @@ _PROGRAMS = {
     "profile": ["benchmark_search.py", "profile"],
     "input": ["benchmark_input.py"],
     "embed": ["benchmark_embedding.py"],
+    "embed_bulk": ["benchmark_bulk.py"],
     "gallery": ["benchmark_gallery.py"],
     "inference": ["benchmark_inference.py"],
 }

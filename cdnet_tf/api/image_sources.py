@@ -123,13 +123,22 @@ class Reader:
                 image = _of_picture(name, image)
         return self._resize(_checked(name, image)).numpy()
 
+    def decode(self, name: str, content: bytes) -> np.ndarray:
+        """Returns an image file's content as (height, width, 3) uint8, RGB.
+
+        Raises:
+          UnreadableError: it is no whole image; the message begins with `name`.
+        """
+        try:
+            return self._decode(content).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise UnreadableError(f"{name} (no whole JPEG or PNG file)") from error
+
     def _of_file(self, path: str) -> np.ndarray:
         try:
-            return self._decode(pathlib.Path(path).read_bytes()).numpy()
+            return self.decode(path, pathlib.Path(path).read_bytes())
         except OSError as error:
             raise UnreadableError(f"{path} ({error.strerror})") from error
-        except tf.errors.InvalidArgumentError as error:
-            raise UnreadableError(f"{path} (no whole JPEG or PNG file)") from error
 
 
 def _named(number: int, image: Image) -> Source:

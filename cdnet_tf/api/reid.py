@@ -10,14 +10,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm.auto import tqdm
 
-from cdnet_tf import shipped
 from cdnet_tf.api import image_sources, thresholds
 from cdnet_tf.api.image_sources import Images
 from cdnet_tf.data import datasets
 from cdnet_tf.deploy import embedders, endpoint, identity, parallel
 from cdnet_tf.retrieval import distances, verification
 
-_KINDS = f"{embedders.KINDS}, a training's run directory, the URL of a served model"
+_KINDS = f"{identity.KINDS}, the URL of a served model"
 _SILENT_S = 2.0  # Shorter work shows no progress bar.
 
 
@@ -69,9 +68,7 @@ def load(model: str | os.PathLike) -> Reid:
     if str(model).startswith(("http://", "https://")):
         served = endpoint.Endpoint(str(model))
         return Reid(served, served.network, functools.partial(_served, served))
-    path = shipped.resolve(model, _KINDS)
-    if (path / "model.keras").is_file():
-        path /= "model.keras"
+    path = identity.find(model, _KINDS)
     opened = embedders.open_model(path)
     network = identity.of_file(path)
     return Reid(opened, network, functools.partial(thresholds.of_file, path))

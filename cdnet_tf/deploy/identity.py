@@ -17,6 +17,9 @@ from cdnet_tf.deploy import measurements
 
 # The record in a SavedModel that this package has exported.
 RECORD = "assets.extra/model.json"
+KINDS = (
+    "a model.keras, a SavedModel directory, a .tflite file, a training's run directory"
+)
 
 
 class Network(NamedTuple):
@@ -31,6 +34,21 @@ class Network(NamedTuple):
 
     name: str
     checksum: str
+
+
+def find(model: str | os.PathLike, wanted: str = KINDS) -> pathlib.Path:
+    """Returns the file, or the SavedModel's directory, that a user means.
+
+    Args:
+      model: a path, of which the run directory of a training means its model.keras; or
+        a name of shipped weights.
+      wanted: what could be passed, for the error.
+
+    Raises:
+      FileNotFoundError, ValueError: as `shipped.resolve`.
+    """
+    path = shipped.resolve(model, wanted)
+    return path / "model.keras" if (path / "model.keras").is_file() else path
 
 
 def of_file(path: str | os.PathLike) -> Network:

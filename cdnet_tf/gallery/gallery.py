@@ -131,21 +131,28 @@ class Gallery(retention.Retention):
     def add_parquet(
         self, path: str | os.PathLike, *, network: NetworkLike | None = None
     ) -> int:
-        """Adds the rows of a Parquet file, some thousand at a time; returns how many.
+        """Adds the rows of Parquet files, some thousand at a time; returns how many.
 
-        The file is one that `export` or bulk embedding wrote: it has the columns key,
-        embedding, camera and time, and may have track, picture_path, picture and
-        metadata. Rows with an `error` are left out. After a failure the file may be
-        added again.
+        Args:
+          path: a file that `export` wrote: it has the columns key, embedding, camera
+            and time, and may have track, picture_path, picture and metadata; or the
+            folder of a bulk embedding, all of whose shards must be there. Rows with an
+            `error` are left out. After a failure both may be added again.
+          network: as in `__init__`, which it replaces for this call. Without either it
+            is the one that the file names.
 
         Raises:
-          ValueError, OSError: as `add`; a column is missing; or the file names another
-            network.
+          ValueError, OSError: as `add`; a column or a shard is missing; or a file names
+            another network, and then nothing is added.
         """
-        named = parquet.read_network(path)
-        known = self._known_network(network or self._network or named)
-        same_network.check_same(named, known, f"The file {os.fspath(path)}")
-        return sum(self._add(table, known) for table in parquet.read(path))
+        files = parquet.files(path)
+        named = {file: parquet.read_network(file) for file in files}
+        known = self._known_network(network or self._network or named[files[0]])
+        for file, theirs in named.items():
+            same_network.check_same(theirs, known, f"The file {file}")
+        return sum(
+            self._add(table, known) for file in files for table in parquet.read(file)
+        )
 
     def search(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -28,8 +29,7 @@ def write(
 
     The network stands in the metadata of the file's schema.
     """
-    named = {_NAME: network.name.encode(), _CHECKSUM: network.checksum.encode()}
-    schema = rows.schema(dimensions).with_metadata(named)
+    schema = rows.schema(dimensions).with_metadata(_naming(network))
     count = 0
     with atomic_files.replacing(path) as partial:
         with parquet.ParquetWriter(partial, schema) as writer:
@@ -37,6 +37,40 @@ def write(
                 writer.write_table(table.select(schema.names).cast(schema))
                 count += len(table)
     return count
+
+
+def bulk_schema(network: Network) -> pyarrow.Schema:
+    """As `rows.schema`, of rows that may have an `error` and then no embedding."""
+    schema = rows.schema(1)
+    # Arrow 18 cannot read lists of a fixed size again if one of them is missing.
+    embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.float32()))
+    schema = schema.set(schema.get_field_index("embedding"), embedding)
+    schema = schema.append(pyarrow.field("error", pyarrow.string()))
+    return schema.with_metadata(_naming(network))
+
+
+def files(path: str | os.PathLike) -> list[pathlib.Path]:
+    """The file itself; or the files that bulk embedding wrote into a folder.
+
+    Raises:
+      ValueError: the folder lacks some of them, or holds none.
+    """
+    place = pathlib.Path(path)
+    if not place.is_dir():
+        return [place]
+    found = sorted(place.glob("part-*-of-*.parquet"))
+    counts = {each.stem.rpartition("-of-")[2] for each in found}
+    if not found or len(counts) > 1:
+        raise ValueError(
+            f"{place} holds {'several' if found else 'no'} bulk embeddings; pass a "
+            "folder that tools/embed.py wrote, or a Parquet file."
+        )
+    if len(found) < int(*counts):
+        raise ValueError(
+            f"{place} lacks {int(*counts) - len(found)} of {int(*counts)} shards; "
+            "start tools/embed.py again with the same flags, and it writes them."
+        )
+    return found
 
 
 def read_network(path: str | os.PathLike) -> Network | None:
@@ -66,6 +100,10 @@ def read(path: str | os.PathLike) -> Iterator[pyarrow.Table]:
                 table = table.filter(table["error"].is_null())
             if len(table):
                 yield _checked(table)
+
+
+def _naming(network: Network) -> dict[bytes, bytes]:
+    return {_NAME: network.name.encode(), _CHECKSUM: network.checksum.encode()}
 
 
 def _checked(table: pyarrow.Table) -> pyarrow.Table:
