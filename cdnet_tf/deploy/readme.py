@@ -1,8 +1,8 @@
 """README.txt beside exported TFLite files: what each takes, and programs that run it.
 
-A test extracts the Python program and runs it. A test compiles the C++ program against
-a list of the C API's declarations, because the real header does not come with the
-Python package. The Kotlin program was only read. The text says so.
+A test extracts the Python program and runs it. The C++ program declares what it uses of
+LiteRT's C API, because the Python package ai-edge-litert has the library and not its
+headers. A test compiles it.
 """
 
 from __future__ import annotations
@@ -70,52 +70,91 @@ def embed(model, image):
 print(np.linalg.norm(embed(*sys.argv[1:3]) - embed(sys.argv[1], sys.argv[3])))
 """
 
-_CPP = """
+CPP = """
+// g++ -std=c++17 THIS.cc -L DIR -l:libLiteRt.so -Wl,-rpath,DIR -o embed
+// ./embed FILE.tflite PIXELS
+// DIR is the folder of the Python package ai-edge-litert. PIXELS holds one image or
+// more, RGB, height * width * 3 bytes each; a line for each is printed, its embedding.
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <vector>
-#include "tensorflow/lite/c/c_api.h"
-// A nhwc file with a uint8 input; pixels: RGB, height * width * 3 bytes.
-std::vector<float> Embed(TfLiteInterpreter* net, const std::vector<uint8_t>& pixels) {
-  TfLiteTensor* input = TfLiteInterpreterGetInputTensor(net, 0);
-  if (TfLiteTensorCopyFromBuffer(input, pixels.data(), pixels.size()) != kTfLiteOk ||
-      TfLiteInterpreterInvoke(net) != kTfLiteOk) return {};
-  const TfLiteTensor* output = TfLiteInterpreterGetOutputTensor(net, 0);
-  std::vector<int8_t> raw(TfLiteTensorByteSize(output));
-  TfLiteTensorCopyToBuffer(output, raw.data(), raw.size());
-  std::vector<float> y(raw.begin(), raw.end());
-  float norm = 0;  // The scale of y cancels below.
-  for (float& v : y) v -= TfLiteTensorQuantizationParams(output).zero_point;
-  for (float v : y) norm += v * v;
-  for (float& v : y) v /= std::sqrt(norm);
-  return y;
+// What is used of LiteRT's C API (litert/c/*.h). A call that fails returns no 0.
+extern "C" {
+struct Shape { int32_t type; uint32_t rank; int32_t sides[8]; uint32_t strides[8]; };
+struct Rounding { float scale; int64_t zero_point; };
+int LiteRtCreateEnvironment(int, const void*, void** environment);
+int LiteRtCreateModelFromFile(void* environment, const char*, void** model);
+int LiteRtCreateOptions(void** options);
+int LiteRtSetOptionsHardwareAccelerators(void* options, int accelerators);
+int LiteRtCreateCompiledModel(void* environment, void* model, void* options, void**);
+int LiteRtGetModelSubgraph(void* model, size_t, void** graph);
+int LiteRtGetSubgraphInput(void* graph, size_t, void** tensor);
+int LiteRtGetSubgraphOutput(void* graph, size_t, void** tensor);
+int LiteRtGetRankedTensorType(void* tensor, Shape*);
+int LiteRtGetPerTensorQuantization(void* tensor, Rounding*);
+int LiteRtGetCompiledModelInputBufferRequirements(void*, size_t, size_t, void** needs);
+int LiteRtGetCompiledModelOutputBufferRequirements(void*, size_t, size_t, void** needs);
+int LiteRtCreateManagedTensorBufferFromRequirements(void*, const Shape*, void*, void**);
+int LiteRtGetTensorBufferPackedSize(void* buffer, size_t* bytes);
+int LiteRtLockTensorBuffer(void* buffer, void** memory, int mode);
+int LiteRtUnlockTensorBuffer(void* buffer);
+int LiteRtRunCompiledModel(void*, size_t, size_t, void** from, size_t, void** into);
 }
-// net: TfLiteInterpreterCreate(TfLiteModelCreateFromFile(path),
-// TfLiteInterpreterOptionsCreate()), then TfLiteInterpreterAllocateTensors(net), once.
+void Must(int status) {
+  if (status) std::fprintf(stderr, "LiteRT's status: %d\\n", status), std::exit(1);
+}
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  void *env, *model, *options, *net, *graph, *tensors[2], *needs[2], *buffers[2], *raw;
+  Must(LiteRtCreateEnvironment(0, nullptr, &env));
+  Must(LiteRtCreateModelFromFile(env, argv[1], &model));
+  Must(LiteRtCreateOptions(&options));
+  Must(LiteRtSetOptionsHardwareAccelerators(options, 1));  // the CPU
+  Must(LiteRtCreateCompiledModel(env, model, options, &net));
+  Must(LiteRtGetModelSubgraph(model, 0, &graph));
+  Must(LiteRtGetSubgraphInput(graph, 0, &tensors[0]));
+  Must(LiteRtGetSubgraphOutput(graph, 0, &tensors[1]));
+  Must(LiteRtGetCompiledModelInputBufferRequirements(net, 0, 0, &needs[0]));
+  Must(LiteRtGetCompiledModelOutputBufferRequirements(net, 0, 0, &needs[1]));
+  size_t bytes[2];
+  for (int i = 0; i < 2; ++i) {
+    Shape shape;
+    Must(LiteRtGetRankedTensorType(tensors[i], &shape));
+    Must(LiteRtCreateManagedTensorBufferFromRequirements(env, &shape, needs[i],
+                                                         &buffers[i]));
+    Must(LiteRtGetTensorBufferPackedSize(buffers[i], &bytes[i]));
+  }
+  Rounding rounding;
+  Must(LiteRtGetPerTensorQuantization(tensors[1], &rounding));
+  std::ifstream file(argv[2], std::ios::binary);
+  std::vector<char> pixels{std::istreambuf_iterator<char>(file), {}};
+  for (size_t at = 0; at + bytes[0] <= pixels.size(); at += bytes[0]) {
+    Must(LiteRtLockTensorBuffer(buffers[0], &raw, 1));  // to write
+    std::memcpy(raw, &pixels[at], bytes[0]);
+    Must(LiteRtUnlockTensorBuffer(buffers[0]));
+    Must(LiteRtRunCompiledModel(net, 0, 1, &buffers[0], 1, &buffers[1]));
+    std::vector<float> y(bytes[1]);
+    Must(LiteRtLockTensorBuffer(buffers[1], &raw, 0));  // to read
+    float norm = 0;
+    for (size_t i = 0; i < y.size(); ++i) {
+      y[i] = static_cast<int8_t*>(raw)[i] - rounding.zero_point;  // the scale cancels
+      norm += y[i] * y[i];
+    }
+    Must(LiteRtUnlockTensorBuffer(buffers[1]));
+    for (float v : y) std::printf("%.8g ", v / std::sqrt(norm));
+    std::printf("\\n");
+  }
+}
 """
 
-_KOTLIN = """
-import java.nio.ByteBuffer
-import kotlin.math.sqrt
-import org.tensorflow.lite.Interpreter
-// A nhwc file with a uint8 input; pixels: RGB, height * width * 3 bytes.
-fun embed(net: Interpreter, pixels: ByteArray): FloatArray {
-    val input = ByteBuffer.allocateDirect(pixels.size)
-    input.put(pixels).rewind()
-    val raw = ByteBuffer.allocateDirect(net.getOutputTensor(0).numBytes())
-    net.run(input, raw)
-    val zero = net.getOutputTensor(0).quantizationParams().zeroPoint
-    val y = FloatArray(raw.capacity()) { (raw.get(it) - zero).toFloat() }
-    val norm = sqrt(y.sumOf { (it * it).toDouble() }).toFloat()
-    return FloatArray(y.size) { y[it] / norm }
-}
-"""
-
-# The title of each program says how it was checked.
 PROGRAMS = {
     "Python: python THIS.py FILE.tflite first.jpg second.jpg": _PYTHON,
-    "C++, for a file with a uint8 input (syntax checked; never linked or run)": _CPP,
-    "Kotlin, for a file with a uint8 input (never compiled)": _KOTLIN,
+    "C++, for a nhwc file with a uint8 input; LiteRT's C API": CPP,
 }
 
 
