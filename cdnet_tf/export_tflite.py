@@ -42,7 +42,6 @@ from cdnet_tf.deploy import (
     npu,
     quantize,
     quantized_training,
-    rewrite,
     tflite,
     tflite_file,
 )
@@ -109,7 +108,6 @@ _QAT_LR = flags.DEFINE_float(
 _NPU = flags.DEFINE_list(
     "npu", [], "Ethos-U chips to compile integer files for, as in --npu=ethos-u65-256."
 )
-_REWRITES = {"pool", "shortcut"}  # `stem` adds a RESHAPE, which the check refuses.
 
 
 def main(argv: list[str]) -> int:
@@ -145,6 +143,7 @@ def main(argv: list[str]) -> int:
                 judge=judge,
                 max_map_drop=_MAX_MAP_DROP.value,
                 keep_failed=_KEEP_FAILED.value,
+                or_plain=file_flags.REWRITE.value is None,
                 normalisation=normalisation,
             )
             rows.append(row)
@@ -171,9 +170,10 @@ def _check_flags() -> None:
             "--selective keeps layers in float, and --qat_epochs trains all layers for "
             "integers; use one of the two."
         )
-    unknown = sorted(set(file_flags.REWRITE.value) - _REWRITES)
+    unknown = sorted(set(file_flags.REWRITE.value or ()) - set(exporting.REWRITES))
     if unknown:
-        raise app.UsageError(f"--rewrite={','.join(unknown)}: use pool, shortcut.")
+        steps = ", ".join(exporting.REWRITES)
+        raise app.UsageError(f"--rewrite={','.join(unknown)}: use {steps}.")
     if file_flags.REWRITE.value and (_QAT_EPOCHS.value or _SELECTIVE.value):
         raise app.UsageError(
             "--rewrite renames and joins layers; leave it out beside --qat_epochs and "
@@ -213,7 +213,6 @@ def _settings(data: datasets.ReidDataset, model: pathlib.Path) -> dict:
         "max_map_drop": _MAX_MAP_DROP.value,
         "qat_epochs": _QAT_EPOCHS.value,
         "qat_lr": _QAT_LR.value,
-        "rewrite": file_flags.REWRITE.value,
         "provenance": run_directory.provenance(values, data),
     }
 
@@ -270,25 +269,23 @@ def _planned(
 ) -> Iterator[tuple[tf.keras.Model, exporting.Form]]:
     """Yields the network to convert and the form of its file for each of --variants."""
     trains = bool(_QAT_EPOCHS.value)
-    plain = (
-        rewrite.rewrite(network, file_flags.REWRITE.value)
-        if file_flags.REWRITE.value
-        else network
-    )
+    asked = file_flags.REWRITE.value
     given = network, data, calibration, normalisation
     trained = _trained(*given) if trains else network
     for variant in _VARIANTS.value:
         integer = tflite_file.is_integer(variant)
-        marks = ["fast"] * bool(file_flags.REWRITE.value)
-        marks += ["qat"] * (trains and integer)
+        is_trained = trains and integer
+        keep_float = _SELECTIVE.value if integer else ()
+        usual = () if is_trained or keep_float else exporting.usual_rewrite(variant)
         form = exporting.Form(
             variant,
             _LAYOUT.value,
             _BATCH.value == "dynamic",
-            keep_float=_SELECTIVE.value if integer else (),
-            marks=marks,
+            keep_float=keep_float,
+            marks=["qat"] if is_trained else [],
+            rewrite=usual if asked is None else asked,
         )
-        yield (trained if trains and integer else plain), form
+        yield (trained if is_trained else network), form
 
 
 def _trained(
@@ -329,7 +326,10 @@ def _trained(
 
 def _progress(row: Mapping) -> str:
     verdict = "FAILS" if row["failure"] else "passes"
-    return f"{row['file']}: {verdict}, {sum(row['seconds'].values()):.1f} s"
+    lines = [f"{row['file']}: {verdict}, {sum(row['seconds'].values()):.1f} s"]
+    if row["rewritten_failure"]:
+        lines.insert(0, f"Not rewritten, for so it {row['rewritten_failure']}")
+    return "\n".join(lines)
 
 
 def _end(directory: pathlib.Path, rows: Sequence[Mapping]) -> str:

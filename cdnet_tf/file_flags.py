@@ -6,9 +6,10 @@ from absl import flags
 
 REWRITE = flags.DEFINE_list(
     "rewrite",
-    [],
-    "Replace layers by faster ones that compute the same: `pool`, `shortcut` or both. "
-    "See docs/inference.md.",
+    None,
+    "Replace layers by faster ones that compute the same: `pool`, `shortcut`, both, or "
+    "none with nothing after the =. The export uses both for integer files. See "
+    "docs/inference.md.",
 )
 NPU_SYSTEM_CONFIG = flags.DEFINE_string(
     "npu_system_config", None, "Clock and memories of the NPU; see docs/export.md."

@@ -12,9 +12,13 @@ from cdnet_tf.deploy.exporting import Form
 @pytest.mark.parametrize(
     "form, name",
     [
-        (Form("int8"), "cdnet_int8.tflite"),
+        (Form("int8", rewrite=["shortcut", "pool"]), "cdnet_int8.tflite"),
+        (Form("int8"), "cdnet_int8_plain.tflite"),
+        (Form("int8", rewrite=["pool"]), "cdnet_int8_fast.tflite"),
+        (Form("int8", marks=["qat"]), "cdnet_int8_qat.tflite"),
+        (Form("float32"), "cdnet_float32.tflite"),
+        (Form("float32", rewrite=["pool"]), "cdnet_float32_fast.tflite"),
         (Form("float32", dynamic_batch=True), "cdnet_float32_batch.tflite"),
-        (Form("int8", marks=["fast"]), "cdnet_int8_fast.tflite"),
         (
             Form("int8", "nchw", True, keep_float=["stem"]),
             "cdnet_int8_selective_nchw_batch.tflite",
@@ -48,10 +52,10 @@ def network():
     return tf.keras.Model(images, pooled, name="colour")
 
 
-def _export(network, folder, judge, **options):
+def _export(network, folder, judge, form=None, **options):
     return exporting.export(
         network,
-        Form("float32"),
+        form or Form("float32"),
         folder,
         images=np.zeros((1, 8, 8, 3), np.uint8),
         judge=judge,
@@ -93,3 +97,30 @@ def test_a_file_that_fails_may_be_kept(network, tmp_path, monkeypatch):
     assert row["failure"] == "no" and "map_drop" not in row
     assert row["file"] == "colour_float32.failed.tflite"
     assert [path.name for path in tmp_path.iterdir()] == [row["file"]]
+
+
+@pytest.mark.parametrize("or_plain", [True, False])
+def test_a_file_that_fails_rewritten_is_made_as_it_is(
+    network, tmp_path, monkeypatch, or_plain
+):
+    rewritten = []
+    monkeypatch.setattr(
+        exporting.rewrite, "rewrite", lambda *given: rewritten.append(given) or network
+    )
+    verdicts = iter([1.5, 0.0])
+    judge = _Judge(0.0)
+    monkeypatch.setattr(judge, "judge", lambda path: {"map_drop": next(verdicts)})
+    form = Form("float32", rewrite=["pool"])
+    row = _export(
+        network, tmp_path, judge, form, or_plain=or_plain, keep_failed=not or_plain
+    )
+    assert rewritten == [(network, ["pool"])]
+    names = [path.name for path in tmp_path.iterdir()]
+    if or_plain:
+        assert names == ["colour_float32.tflite"] and row["rewrite"] == []
+        assert row["failure"] is None
+        assert row["rewritten_failure"].startswith("loses 1.50 points of mAP")
+    else:
+        assert names == ["colour_float32_fast.failed.tflite"]
+        assert row["failure"].startswith("loses 1.50") and row["rewrite"] == ["pool"]
+        assert row["rewritten_failure"] is None

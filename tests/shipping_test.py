@@ -60,10 +60,11 @@ def _evaluation(model, folder):
 
 
 def _row(file, model):
-    exported = {"calibration_images": 100, "qat_epochs": 0, "rewrite": []}
+    exported = {"calibration_images": 100, "qat_epochs": 0}
     return {
         **{"file": file.name, "variant": "int8", "bytes": 8, "macs": 67890, **_SCORES},
         **{"map_drop": 0.25, "cosine_mean": 0.999, "cosine_min": 0.99},
+        "rewrite": ["pool"],
         "thresholds": _THRESHOLDS,
         "measured": {"sha256": measurements.sha256(file), "subset": None},
         "export": {
@@ -213,6 +214,14 @@ def test_failure_leaves_what_was_shipped_before(made, folder):
     with pytest.raises(KeyError):
         shipping.ship(_NAME, folder, run, int8, evaluation, measured)
     assert {file: file.read_bytes() for file in folder.glob("*/*")} == before
+
+
+def test_says_how_the_int8_file_was_rewritten(made):
+    _, _, row = made
+    assert shipping.measured_int8(row)["export"]["rewrite"] == ["pool"]
+    del row["rewrite"]  # A report of older exports, where all files had the same.
+    row["export"]["rewrite"] = []
+    assert shipping.measured_int8(row)["export"]["rewrite"] == []
 
 
 def test_terms_of_the_data_set_must_be_known(made, tmp_path):

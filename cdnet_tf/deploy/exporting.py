@@ -14,7 +14,18 @@ import tensorflow as tf
 
 from cdnet_tf import atomic_files
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import gate, tflite, tflite_file
+from cdnet_tf.deploy import gate, rewrite, tflite, tflite_file
+
+# What is offered of `rewrite.STEPS`: `stem` brings a RESHAPE, which no check passes.
+REWRITES = ("pool", "shortcut")
+
+
+def usual_rewrite(variant: str) -> tuple[str, ...]:
+    """Steps of a variant where nobody asks for others: those that make it faster.
+
+    Float files gain nothing by them (docs/inference.md).
+    """
+    return REWRITES if tflite_file.is_integer(variant) else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +38,7 @@ class Form:
       dynamic_batch: leave the batch size free, instead of 1.
       keep_float: layers of an integer variant to leave in float.
       marks: further parts of the name, which tell how the network was changed.
+      rewrite: steps of `rewrite.rewrite`, some of `REWRITES`.
     """
 
     variant: str
@@ -34,11 +46,14 @@ class Form:
     dynamic_batch: bool = False
     keep_float: Sequence[str] = ()
     marks: Sequence[str] = ()
+    rewrite: Sequence[str] = ()
 
     def file_name(self, network: str) -> str:
         """Returns a name that no other form of the network has."""
         parts = [network, self.variant, *self.marks]
         parts += ["selective"] if self.keep_float else []
+        if len(parts) == 2 and set(self.rewrite) != set(usual_rewrite(self.variant)):
+            parts += ["fast"] if self.rewrite else ["plain"]
         parts += ["nchw"] if self.layout == "nchw" else []
         parts += ["batch"] if self.dynamic_batch else []
         return "_".join(parts) + ".tflite"
@@ -53,6 +68,7 @@ def export(
     judge: gate.Gate,
     max_map_drop: float,
     keep_failed: bool = False,
+    or_plain: bool = False,
     normalisation: preprocess.Normalisation = preprocess.IMAGENET,
 ) -> dict:
     """Converts and judges a network, and writes the file to a folder if it passes.
@@ -67,12 +83,38 @@ def export(
       judge: of the float network.
       max_map_drop: points of mAP that the file may lose.
       keep_failed: keep a file that fails, as NAME.failed.tflite.
+      or_plain: where a rewritten file fails, make one that is not rewritten.
       normalisation: what the network expects, see `network_file`.
 
     Returns:
-      The file's row of the report, ready for JSON. `failure` says why it fails; None if
-      it passes.
+      The file's row of the report, ready for JSON. `failure` says why it fails, and
+      `rewritten_failure` why a rewritten one failed before; None if it passes.
     """
+    more: dict[str, Any] = {"images": images, "judge": judge}
+    more |= {"max_map_drop": max_map_drop, "normalisation": normalisation}
+    again = or_plain and bool(form.rewrite)
+    row = _exported(network, form, directory, keep_failed and not again, **more)
+    if not (again and row["failure"]):
+        return row | {"rewritten_failure": None}
+    plain = dataclasses.replace(form, rewrite=())
+    found = _exported(network, plain, directory, keep_failed, **more)
+    return found | {"rewritten_failure": row["failure"]}
+
+
+def _exported(
+    network: tf.keras.Model,
+    form: Form,
+    directory: pathlib.Path,
+    keep_failed: bool,
+    *,
+    images: np.ndarray,
+    judge: gate.Gate,
+    max_map_drop: float,
+    normalisation: preprocess.Normalisation,
+) -> dict:
+    """As `export`, one form alone."""
+    if form.rewrite:
+        network = rewrite.rewrite(network, form.rewrite)
     name = form.file_name(network.name)
     seconds: dict[str, float] = {}
     content = tflite.convert(
@@ -89,6 +131,7 @@ def export(
         "file": name,
         "variant": form.variant,
         "layout": form.layout,
+        "rewrite": list(form.rewrite),
         "seconds": seconds,
         "failure": None,
     }

@@ -185,8 +185,10 @@ def measured_int8(
     said |= {name: row[name] for name in ("cosine_min", "measured")}
     export = row["export"]
     said["export"] = {
-        name: export[name] for name in ("calibration_images", "qat_epochs", "rewrite")
+        name: export[name] for name in ("calibration_images", "qat_epochs")
     }
+    # The export's, in reports of a time when all files of an export had the same.
+    said["export"]["rewrite"] = {**export, **row}["rewrite"]
     said["export"]["commit"] = export["provenance"]["commit"]
     if evaluation:
         return said | _plain(evaluation)
