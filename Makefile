@@ -17,7 +17,7 @@ help:
 	@echo 'make gallery   search for people of the demo on a page'
 	@echo 'make pictures  draw what the network of the demo has learnt, in docs/pictures'
 	@echo 'make docs      build the documentation as a site, runs/site/index.html'
-	@echo 'make compat    run exported files in the runtimes of today (2.7 GB of their own)'
+	@echo 'make compat    run exported files in other runtimes (docs/export.md; gigabytes)'
 	@echo 'make clean     remove $(VENV) and the caches; runs/ stays'
 	@echo
 	@echo 'PYTHON=/path/to/python names the interpreter to install with.'

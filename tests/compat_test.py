@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import types
 
@@ -9,74 +11,169 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cdnet_tf.deploy import serving
+from cdnet_tf.deploy import environments, runtimes, serving
 from tools import compat, compat_check
 
-_ROWS = np.array([[3.0, 4.0], [0.0, 10.0]])  # of lengths 5 and 10
-_VERSIONS = {"tensorflow": "2.15.1"}
+_OURS = {"tensorflow": "2.15.1"}
+_KEY = "a.tflite|default kernels"
+_RECORD = {
+    "variant": "int8",
+    "input": {"layout": "nhwc", "shape": [1, 4, 2, 3], "height": 4, "width": 2},
+    "output": {"zero_point": -3},
+}
+# Two people, once each before two cameras.
+_PEOPLE = compat.Labels(np.array([1, 2, 2, 1]), np.array([2, 2, 1, 1]))
+_ROWS = np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0], [1.0, 0.2]])
 
 
-def _result(outputs, kind="float", failures=()):
+def _result(outputs, kind="float", failures=(), versions=None):
     kinds = dict.fromkeys(outputs, kind)
-    return compat.Result(outputs, dict(failures), kinds, _VERSIONS)
+    return runtimes.Result(outputs, dict(failures), kinds, versions or _OURS)
+
+
+def _work(tmp_path, **files):
+    named = {f"{name}.tflite": record for name, record in files.items()}
+    return compat.Work(tmp_path, tmp_path, named, _PEOPLE)
+
+
+def test_report_says_how_files_agree_and_retrieve(tmp_path, capsys):
+    work = _work(tmp_path, a=_RECORD)
+    reference = _result({_KEY: _ROWS, "b|from_jpeg": _ROWS[:3]})
+    converted = "a.tflite|K230, own integers"
+    # The first query, now (1, 2), finds the other person first: a precision of 1/2
+    # instead of 1. Its cosine to (1, 0) is 1 / sqrt(5).
+    other = {converted: _ROWS + [[0, 2], [0, 0], [0, 0], [0, 0]]}
+    others = [_result({_KEY: _ROWS}), _result(other, versions={"nncase": "2"})]
+    assert not compat.report(reference, others, work)
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    titles = ["TensorFlow 2.15.1", "TensorFlow 2.15.1", "nncase 2"]
+    assert cells[0] == ["file", "run with", *titles]
+    assert cells[1][1:5] == [
+        *("K230, own integers", "-", "-"),
+        "cosine 0.86180, least 0.44721",
+    ]
+    assert cells[2] == ["a.tflite", "default kernels", "float", "0.0e+00", "-"]
+    assert cells[3] == ["b", "from_jpeg", "float", "-", "-"]
+    assert cells[5][-1] == "50.0% / 75.0%"
+    assert cells[6][-3:] == ["100.0% / 100.0%", "100.0% / 100.0%", "-"]
+    assert len(cells) == 7  # The SavedModel had other images.
+
+
+def test_failures_are_reported(tmp_path, capsys):
+    reference = _result({_KEY: _ROWS})
+    work = _work(tmp_path, a=_RECORD)
+    assert compat.report(reference, [_result({_KEY: _ROWS})], work)
+    failed = _result({}, failures={_KEY: "no such op"})
+    assert not compat.report(reference, [failed], work)
+    assert f"TensorFlow 2.15.1: {_KEY}: no such op" in capsys.readouterr().out
+
+
+def test_integers_are_taken_less_their_zero_point(tmp_path):
+    work = _work(tmp_path, a=_RECORD, b=None)
+    values = np.array([[-128, 127]], np.int8)
+    assert compat._centred("a.tflite|x", values, work).tolist() == [[-125, 130]]
+    assert compat._centred("b.tflite|x", values, work) is values
+    assert compat._centred("a.tflite|x", _ROWS, work) is _ROWS
 
 
 @pytest.mark.parametrize(
-    "kind, case, change, verdict",
+    "variant, layout, cases",
     [
-        ("float", "default kernels", 4e-4, (True, "8.0e-05")),  # of 5
-        ("float", "default kernels", 6e-4, (False, "1.2e-04")),
-        ("float", "from_jpeg", 6e-4, (False, "1.2e-04")),
-        ("integer", "built-in kernels", 0, (True, "equal")),
-        ("integer", "built-in kernels", 1, (False, "1 steps")),
-        # (3, 4) to (3, 5): 29 / (5 sqrt(34)) = 0.99469
-        ("integer", "default kernels", 1, (False, "cosine 0.99469")),
-        ("mixed", "default kernels", 0.05, (True, "cosine 0.99998")),
-        ("mixed", "built-in kernels", 0.05, (False, "1.0e-02")),
-        ("dynamic", "built-in kernels", 0.05, (True, "cosine 0.99998")),
-        ("dynamic", "built-in kernels", 1, (False, "cosine 0.99469")),
+        (
+            *("float32", "nhwc"),
+            {"K230, own integers", "RK3588, 16-bit floats", "RV1106, own integers"},
+        ),
+        ("float32", "nchw", {"own crops"}),
+        ("int8_float_io", "nchw", {"own crops"}),
+        ("uint8", "nhwc", {"C++ of README.txt"}),
+        ("int8", "nhwc", set()),
     ],
 )
-def test_judge(kind, case, change, verdict):
-    key = f"a.tflite|{case}"
-    other = _ROWS + [[0, change], [0, 0]]
-    judged = compat.judge(key, _result({key: _ROWS}, kind), _result({key: other}))
-    assert judged == verdict
+def test_which_files_a_way_of_its_own_takes(variant, layout, cases):
+    record = {"variant": variant, "input": {"layout": layout, "shape": [1, 4, 2, 3]}}
+    known = [*compat._ELSEWHERE, compat._CPP]
+    assert {case for case in known if compat.takes(case, record)} == cases
 
 
-@pytest.mark.parametrize(
-    "kind, change, verdict",
-    [
-        ("float", 6e-4, (False, "1.2e-04")),
-        ("float", 4e-4, (True, "8.0e-05")),
-        # (3, 4) to (3, 4.3): 26.2 / (5 sqrt(27.49)) = 0.99941
-        ("integer", 0.3, (True, "cosine 0.99941")),
-        ("integer", 1, (False, "cosine 0.99469")),
-        ("mixed", 0.3, (True, "cosine 0.99941")),
-    ],
-)
-@pytest.mark.parametrize("case", ["default kernels", "built-in kernels"])
-def test_runtimes_with_kernels_of_their_own_round_otherwise(
-    case, kind, change, verdict
-):
-    key = f"a.tflite|{case}"
-    other = compat.Result(
-        {key: _ROWS + [[0, change], [0, 0]]}, {}, {}, {"openvino": "2026.4"}
+def test_a_way_of_its_own_runs_in_its_own_environment(tmp_path, monkeypatch):
+    record = _RECORD | {"variant": "float32"}
+    work = _work(tmp_path, a=record, b=record, c=_RECORD, d=None)
+
+    def command(words, **options):
+        python, _, case, file, size, folder, output = words
+        assert (python, case, size, folder) == (
+            *("/env/python", "K230, own integers", "4x2"),
+            str(tmp_path),
+        )
+        if file.endswith("b.tflite"):
+            raise RuntimeError("no\n.NET")
+        np.save(output, _ROWS)
+        return 'warnings\n{"nncase": "2.11.0", "numpy": "2"}\n'
+
+    monkeypatch.setattr(environments, "command", command)
+    found = compat._run_cases(
+        "/env/python", "nncase==2.11.0", ["K230, own integers"], work
     )
-    assert compat.judge(key, _result({key: _ROWS}, kind), other) == verdict
-    assert other.title() == "OpenVINO 2026.4"
+    assert found.versions == {"nncase": "2.11.0", "numpy": "2"}
+    assert list(found.outputs) == ["a.tflite|K230, own integers"]
+    assert found.failures == {"b.tflite|K230, own integers": "no .NET"}
 
 
-@pytest.mark.parametrize(
-    "kind, good", [("float", True), ("dynamic", True), ("integer", False)]
-)
-def test_a_microcontroller_may_lack_kernels_for_floats_alone(kind, good):
-    key = "a.tflite|built-in kernels"
-    said = {key: f"{compat_check.NO_KERNELS}: Hybrid models are not supported"}
-    other = compat.Result({}, said, {}, {"tflite-micro": "0"})
-    assert compat.judge(key, _result({key: _ROWS}, kind), other).good is good
-    broken = compat.Result({}, {key: "no memory"}, {}, {"tflite-micro": "0"})
-    assert not compat.judge(key, _result({key: _ROWS}, kind), broken).good
+# As much of LiteRT's library as the program asks for: an embedding is the image's first
+# two bytes, less 128.
+_LIBRARY = """
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+static uint8_t image[24];
+static int8_t embedding[2];
+extern "C" {
+int LiteRtCreateEnvironment(int, const void*, void**) { return 0; }
+int LiteRtCreateModelFromFile(void*, const char*, void**) { return 0; }
+int LiteRtCreateOptions(void**) { return 0; }
+int LiteRtSetOptionsHardwareAccelerators(void*, int) { return 0; }
+int LiteRtCreateCompiledModel(void*, void*, void*, void**) { return 0; }
+int LiteRtGetModelSubgraph(void*, size_t, void**) { return 0; }
+int LiteRtGetSubgraphInput(void*, size_t, void** t) { *t = image; return 0; }
+int LiteRtGetSubgraphOutput(void*, size_t, void** t) { *t = embedding; return 0; }
+int LiteRtGetRankedTensorType(void*, void*) { return 0; }
+struct Rounding { float scale; int64_t zero_point; };
+int LiteRtGetPerTensorQuantization(void*, Rounding* r) { *r = {1, -3}; return 0; }
+int LiteRtGetCompiledModelInputBufferRequirements(void*, size_t, size_t, void** n) {
+  *n = image; return 0; }
+int LiteRtGetCompiledModelOutputBufferRequirements(void*, size_t, size_t, void** n) {
+  *n = embedding; return 0; }
+int LiteRtCreateManagedTensorBufferFromRequirements(void*, const void*, void* n,
+                                                    void** b) { *b = n; return 0; }
+int LiteRtGetTensorBufferPackedSize(void* b, size_t* bytes) {
+  *bytes = b == image ? sizeof image : sizeof embedding; return 0; }
+int LiteRtLockTensorBuffer(void* b, void** memory, int) { *memory = b; return 0; }
+int LiteRtUnlockTensorBuffer(void*) { return 0; }
+int LiteRtRunCompiledModel(void*, size_t, size_t, void** from, size_t, void**) {
+  for (int i = 0; i < 2; ++i) embedding[i] = ((uint8_t*)from[0])[i] - 128;
+  return 0; }
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_the_readmes_program_is_linked_and_run(tmp_path):
+    (tmp_path / "library.cc").write_text(_LIBRARY)
+    package = tmp_path / "ai_edge_litert"
+    package.mkdir()
+    words = ["g++", "-shared", "-fPIC", str(tmp_path / "library.cc")]
+    subprocess.run([*words, "-o", str(package / "libLiteRt.so")], check=True)
+    (package / "__init__.py").touch()
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncd {tmp_path}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    images = np.zeros((2, 1, 4, 2, 3), np.uint8)
+    images[0, 0, 0, 0, :2] = 128, 129  # 0 + 3 and 1 + 3: of length 5
+    images[1, 0, 0, 0, :2] = 125, 133  # -3 + 3 and 5 + 3
+    np.savez(tmp_path / "inputs.npz", **{"a.tflite": images})
+    found = compat._run_cpp(str(python), "a.tflite", _work(tmp_path, a=_RECORD))
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0, 1]], rtol=1e-6)
 
 
 def test_what_a_runtime_prints_from_below_is_read():
@@ -96,18 +193,6 @@ def test_kind(target, others, kind):
     details = [{"dtype": np.dtype(name).type} for name in [target, *others.split()]]
     interpreter = types.SimpleNamespace(get_tensor_details=lambda: details)
     assert compat_check._kind(interpreter, details[0]) == kind
-
-
-def test_failures_are_reported_and_files_without_a_runtime_are_not(capsys):
-    tflite, saved = "a.tflite|default kernels", "b|from_jpeg"
-    reference = _result({tflite: _ROWS, saved: _ROWS})
-    fine = _result({tflite: _ROWS})
-    assert compat.report(reference, [fine])
-    assert not compat.report(reference, [_result({}, failures={tflite: "no such op"})])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split()[-1] == "-"  # a SavedModel, in a TFLite runtime
-    assert "FAILS" in lines[-3]
-    assert lines[-1] == f"TensorFlow 2.15.1: {tflite}: no such op"
 
 
 def test_check_runs_files_and_keeps_the_inputs(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 A test extracts the Python program and runs it. The C++ program declares what it uses of
 LiteRT's C API, because the Python package ai-edge-litert has the library and not its
-headers. A test compiles it.
+headers. A test compiles it, and tools/compat.py links and runs it.
 """
 
 from __future__ import annotations
