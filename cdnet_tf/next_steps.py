@@ -26,12 +26,22 @@ _RECIPES |= dict.fromkeys(own_data.NAMES, "flags/market1501.cfg")
 _TRAIN = ("python", "-m", "cdnet_tf.train")
 
 
-def after_search(run_dir: pathlib.Path) -> str:
-    """Says how to train the network that a search has found."""
+def after_search(run_dir: pathlib.Path, points: int = 0) -> str:
+    """Says how to train the network that a search has found.
+
+    Args:
+      run_dir: of the search.
+      points: on the front that it left, of which the last is the network found.
+    """
     recipe = _recipe()
-    arguments = [*recipe, *_repeated((*_DATA, *_SIZE), recipe)]
-    found = [f"--genotype={run_dir}", f"--run_dir={run_dir}_train"]
-    return _text("To train the network found", [*_TRAIN, *arguments, *found])
+    # A network of a front brings its width multiplier.
+    size = _SIZE[:-1] if points else _SIZE
+    found = [*recipe, *_repeated((*_DATA, *size), recipe), f"--genotype={run_dir}"]
+    if not points:
+        command = [*_TRAIN, *found, f"--run_dir={run_dir}_train"]
+        return _text("To train the network found", command)
+    found += [f"--front={points}", f"--run_dir={run_dir}_front_{points}"]
+    return _text("To train the last network of the front", [*_TRAIN, *found])
 
 
 def after_training(run_dir: pathlib.Path) -> str:

@@ -41,7 +41,8 @@ def open_run(
 
     Raises:
       ValueError: if a setting or the data differ from the run that is resumed. A run
-        that stopped before its first epoch was complete starts over, with any settings.
+        that stopped before its first epoch was complete, or before its first network
+        was judged, starts over, with any settings.
       OSError: if the directory cannot be written.
     """
     directory = pathlib.Path(run_dir)
@@ -52,7 +53,7 @@ def open_run(
     # JSON turns tuples into lists, so the values are compared after it.
     now = json.loads(json.dumps(now))
     environments = []
-    if record.exists() and callbacks.last_epoch(directory / "checkpoint"):
+    if record.exists() and _has_begun(directory):
         then = json.loads(record.read_text())
         _check_same(then, now, record)
         environments = then.get("environments", [])
@@ -91,6 +92,12 @@ def join_run(
         facts["last checkpoint's epoch"] = callbacks.last_epoch(checkpoint)
         distributed.agree(strategy, facts)
     return open_run(run_dir, settings, data, own_copy=worker > 0)
+
+
+def _has_begun(directory: pathlib.Path) -> bool:
+    """Whether there is something to go on with."""
+    judged = directory.glob("candidates*.csv")
+    return any(judged) or bool(callbacks.last_epoch(directory / "checkpoint"))
 
 
 def _check_same(then: dict, now: dict, record: pathlib.Path) -> None:

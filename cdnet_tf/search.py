@@ -18,17 +18,25 @@ from cdnet_tf import shared_flags  # isort: skip  (notes when the program was la
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import atomic_files, next_steps, recipes, run_directory
+from cdnet_tf import atomic_files, device_flags, next_steps, recipes, run_directory
 from cdnet_tf.data import datasets, holdout
 from cdnet_tf.learn import bilevel, devices
 from cdnet_tf.learn import single_path as drawing
 from cdnet_tf.nn import genotype
 from cdnet_tf.settings import SEARCH_STRATEGIES, SearchSettings
-from cdnet_tf.strategies import single_path, top_k, trained
+from cdnet_tf.strategies import (
+    front,
+    front_picture,
+    limits,
+    single_path,
+    top_k,
+    trained,
+)
 from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.supernet import costs, sharing
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
+flags.adopt_module_key_flags(device_flags)
 flags.DEFINE_enum(
     "space",
     SearchSettings.space,
@@ -82,6 +90,22 @@ flags.DEFINE_integer(
     "Networks that --search_strategy=random, halving and regression draw and train. "
     "Each trains for --epochs; with halving, weaker ones stop early.",
     2,
+)
+flags.DEFINE_float(
+    "max_ms",
+    SearchSettings.max_ms,
+    "Milliseconds that a network may take on --device. With a device, or any limit, a "
+    "search leaves a front: the best network of each cost. See docs/search.md.",
+    0.0,
+)
+flags.DEFINE_integer(
+    "max_macs",
+    SearchSettings.max_macs,
+    "Multiply-accumulates that a network may take for one image.",
+    1,
+)
+flags.DEFINE_integer(
+    "max_params", SearchSettings.max_params, "Parameters that a network may have.", 1
 )
 flags.DEFINE_string(
     "top_k",
@@ -157,6 +181,8 @@ def main(argv: list[str]) -> None:
         settings.check()
         strategy = shared_flags.connect()
         settings.check_batch(strategy.num_replicas_in_sync)
+        if settings.search_strategy != "top_k":
+            limits.space_of(settings)
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
     found = search(
         shared_flags.read_data(["train"]),
@@ -164,11 +190,13 @@ def main(argv: list[str]) -> None:
         settings,
         strategy=strategy,
         restarts=shared_flags.RESTARTS.value,
-        record=shared_flags.flag_values(__name__),
+        record=shared_flags.flag_values(__name__)
+        | shared_flags.flag_values(device_flags.__name__),
         launched=shared_flags.LAUNCHED,
     )
     if found:
-        print(f"\n{next_steps.after_search(run_dir)}")
+        points = front.read(run_dir / "front.csv")
+        print(f"\n{next_steps.after_search(run_dir, len(points))}")
 
 
 def read_settings() -> SearchSettings:
@@ -202,7 +230,7 @@ def search(
 
     Raises:
       ValueError: the settings do not fit each other, the data, or the run that is
-        resumed.
+        resumed; or no network keeps the limits.
       FloatingPointError: a loss is not finite.
     """
     settings = settings or SearchSettings()
@@ -265,12 +293,17 @@ def _write_results(
     launched: float,
 ) -> None:
     """Writes genotype.json, which marks the search as finished, and tells the user."""
+    width = found.width_multiplier or settings.width_multiplier
     choice = [settings.branches.index(each) for each in found.genotype.layers]
-    cost = costs.of_space(settings.branches, **settings.network_options)(choice)
+    options = settings.network_options | {"width_multiplier": width}
+    cost = costs.of_space(settings.branches, **options)(choice)
+    if found.front:
+        _write_front(found.front, run_dir, settings, provenance)
     text = found.genotype.to_json(
         space_searched=settings.space,
         search_strategy=settings.search_strategy,
         branches=[list(branch) for branch in settings.branches],
+        width_multiplier=width,
         **found.record,
         provenance=provenance,
     )
@@ -278,6 +311,7 @@ def _write_results(
     print(f"\n{found.report}")
     rows = {
         "found genotype": str(found.genotype),
+        "width multiplier": f"{width:g}",
         "parameters": f"{cost.parameters:,}",
         "multiply-accumulates": f"{cost.macs:,}",
         "minutes": f"{(time.perf_counter() - launched) / 60:.1f}",
@@ -285,6 +319,30 @@ def _write_results(
     }
     for name, value in rows.items():
         print(f"{name:<22}{value}")
+
+
+def _write_front(
+    found: front.Front,
+    run_dir: pathlib.Path,
+    settings: SearchSettings,
+    provenance: dict,
+) -> None:
+    """Writes front.csv, front.png and a genotype file of each point."""
+    front.write(
+        run_dir,
+        found,
+        height=settings.height,
+        width=settings.width,
+        search_strategy=settings.search_strategy,
+        provenance=provenance,
+    )
+    front_picture.draw(
+        run_dir / "front.png",
+        {f"as {settings.search_strategy} scores them": front_picture.searched(found)},
+        found.by,
+        settings.limits.get(found.by),
+    )
+    print(f"\n{front.report(found)}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from cdnet_tf.deploy import latency
 from cdnet_tf.learn import (
     bilevel,
     devices,
@@ -145,6 +146,11 @@ class SearchSettings(RunSettings):
         `sharing.SHARING`; `top_k` shares nothing.
       population, generations: of the evolution that follows `single_path`.
       candidates: how many networks `random`, `halving` and `regression` train.
+      device: a name of `latency.names()`, or a file of tools/measure_latency.py. Where
+        there is one, or a limit, a search looks for the best network of each cost.
+      max_ms, max_macs, max_params: limits that every network keeps that is compared.
+      width_multipliers: of the networks, one more thing to choose; by default
+        `width_multiplier` alone.
       w_lr, w_lr_end: learning rate of the weights, at both ends of a cosine.
       w_lr_warmup_epochs: epochs at the start in which it rises linearly.
       w_l2: L2 penalty of the weights, added to their gradient.
@@ -166,6 +172,11 @@ class SearchSettings(RunSettings):
     population: int = 50
     generations: int = 20
     candidates: int = 32
+    device: str | None = None
+    max_ms: float | None = None
+    max_macs: int | None = None
+    max_params: int | None = None
+    width_multipliers: tuple[float, ...] | None = None
     w_lr: float = 0.025
     w_lr_end: float = 1e-4
     w_lr_warmup_epochs: int = 0
@@ -190,6 +201,26 @@ class SearchSettings(RunSettings):
         if self.alpha_milestones is None:
             return schedules.at_same_shares((80, 160), 240, self.epochs)
         return [int(epoch) for epoch in self.alpha_milestones]
+
+    @property
+    def widths(self) -> tuple[float, ...]:
+        """Width multipliers that a network may have, in ascending order."""
+        if self.width_multipliers is None:
+            return (self.width_multiplier,)
+        try:
+            return tuple(sorted({float(width) for width in self.width_multipliers}))
+        except ValueError as error:
+            raise ValueError(
+                f"width_multipliers={','.join(map(str, self.width_multipliers))}: use "
+                "numbers, as in 0.25,0.5."
+            ) from error
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by the names of their costs."""
+        named = {"ms": self.max_ms, "macs": self.max_macs}
+        named["parameters"] = self.max_params
+        return {name: limit for name, limit in named.items() if limit is not None}
 
     def people_to_select_on(self, identities: int) -> int:
         """How many people of a training split of `identities` people are kept back."""
@@ -218,6 +249,7 @@ class SearchSettings(RunSettings):
             )
         _check_known("exploration", self.exploration, bilevel.Exploration.KINDS)
         self._check_people()
+        self._check_limits()
         networks.check_input_shape(self.input_shape, "reid")
         networks.scaled_channels(self.width_multiplier)
         bilevel.check_top_k(self.chosen, self.branches)
@@ -227,6 +259,25 @@ class SearchSettings(RunSettings):
                 f"warmup_epochs={self.warmup_epochs} leaves alpha no epoch of epochs="
                 f"{self.epochs} to learn in; lower it, or choose another exploration."
             )
+
+    def _check_limits(self) -> None:
+        names = "device", "max_ms", "max_macs", "max_params", "width_multipliers"
+        given = [name for name in names if getattr(self, name) is not None]
+        if self.search_strategy == "top_k" and given:
+            others = ", ".join(SEARCH_STRATEGIES[1:])
+            raise ValueError(
+                f"{given[0]}={getattr(self, given[0])}: the paper's rule follows the "
+                "gradient of alpha, which knows of no cost and of one width; use "
+                f"search_strategy={others}, or leave {given[0]} out."
+            )
+        if self.max_ms is not None and self.device is None:
+            raise ValueError(
+                f"max_ms={self.max_ms:g} says milliseconds, but not on which device; "
+                f"add device={latency.names()[0]}, or a file of "
+                "tools/measure_latency.py."
+            )
+        for width in self.widths:
+            networks.scaled_channels(width)
 
     def _check_people(self) -> None:
         if self.search_strategy != "top_k" and self.select_identities == 0:

@@ -9,6 +9,7 @@ python -m cdnet_tf.train --flagfile=flags/cifar100.cfg --run_dir=runs/cifar100
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from cdnet_tf import shared_flags  # isort: skip  (notes when the program was launched)
 from absl import app, flags
@@ -16,6 +17,7 @@ from absl import app, flags
 from cdnet_tf import next_steps, recipes
 from cdnet_tf.nn import networks
 from cdnet_tf.settings import SCHEDULES, STEMS, TrainSettings
+from cdnet_tf.strategies import front
 from cdnet_tf.training_run import train
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
@@ -25,6 +27,13 @@ flags.DEFINE_string(
     "The network to train: a search's run directory, a genotype file, the branches "
     'themselves, as in "(3,5,1) (3,7,2) (5,7,2) (5,9,1) (5,7,2) (5,7,1)", or a name: '
     + ", ".join(networks.NAMES),
+)
+_FRONT = flags.DEFINE_integer(
+    "front",
+    None,
+    "Trains this network of the front that the search --genotype left, with its width "
+    "multiplier; 1 is the cheapest. See front.csv there.",
+    1,
 )
 flags.DEFINE_enum(
     "stem",
@@ -109,7 +118,8 @@ def main(argv: list[str]) -> None:
         settings,
         strategy=strategy,
         restarts=shared_flags.RESTARTS.value,
-        record=shared_flags.flag_values(__name__),
+        # The network's own file stands for --front.
+        record=shared_flags.flag_values(__name__) | _of_front() | {"front": None},
         launched=shared_flags.LAUNCHED,
     )
     if found and has_classes:
@@ -119,8 +129,31 @@ def main(argv: list[str]) -> None:
 
 
 def read_settings() -> TrainSettings:
-    """Returns the settings that the flags stand for, not yet checked."""
-    return TrainSettings(**shared_flags.values(TrainSettings))
+    """Returns the settings that the flags stand for, not yet checked.
+
+    Raises:
+      ValueError: there is no such network on the search's front, or it was found for
+        another input size.
+    """
+    return TrainSettings(**shared_flags.values(TrainSettings) | _of_front())
+
+
+def _of_front() -> dict[str, Any]:
+    """What --front says of the network, in the place of other flags."""
+    if _FRONT.value is None:
+        return {}
+    member = front.member(flags.FLAGS["genotype"].value, _FRONT.value)
+    size = shared_flags.HEIGHT.value, shared_flags.WIDTH.value
+    if size != (member.height, member.width):
+        raise ValueError(
+            f"front={_FRONT.value} was found for images of {member.height}x"
+            f"{member.width}, where its costs hold, and not of {size[0]}x{size[1]}; "
+            f"add --height={member.height} --width={member.width}."
+        )
+    return {
+        "genotype": str(member.file),
+        "width_multiplier": member.width_multiplier,
+    }
 
 
 if __name__ == "__main__":

@@ -15,3 +15,6 @@ def test_costs_are_those_of_the_built_network(space, neck):
     found = genotype.Genotype(tuple(space[i] for i in choice))
     network = networks.build(found, **options)
     assert model(choice) == (counting.parameters(network), counting.macs(network))
+    rest, blocks = model.parts
+    of_blocks = [table[range(6), choice].sum() for table in blocks]
+    assert (rest[0] + of_blocks[0], rest[1] + of_blocks[1]) == model(choice)

@@ -3,7 +3,7 @@
 from cdnet_tf.strategies import evolution
 
 _TARGET = (3, 1, 4, 1, 5, 9)
-_SIZE = {"blocks": 6, "branches": 12, "population": 20, "generations": 15}
+_SIZE = {"sizes": [12] * 6, "population": 20, "generations": 15}
 
 
 def _distance(choice):
@@ -48,9 +48,15 @@ def test_two_objectives_leave_a_front():
     assert len({a for a, _ in scores}) == len(scores)
 
 
-def test_a_limit_is_kept():
+def test_a_limit_is_kept_and_what_breaks_it_is_not_judged():
+    judged = []
+
+    def objectives(choice):
+        judged.append(choice)
+        return [_distance(choice)]
+
     found = evolution.evolve(
-        lambda choice: [_distance(choice)],
+        objectives,
         excess=lambda choice: [sum(choice) - 10],
         num_limits=1,
         seed=1,
@@ -58,3 +64,33 @@ def test_a_limit_is_kept():
     )
     # Four of its blocks can be had: 3, 1, 4, 1.
     assert all(sum(choice) <= 10 and _distance(choice) <= 3 for choice in found)
+    assert judged and all(sum(choice) <= 10 for choice in judged)
+
+
+def test_begins_with_the_generation_that_it_is_given():
+    first = [(i,) * 6 for i in range(3)]
+    judged = []
+    evolution.evolve(
+        lambda choice: judged.append(choice) or [_distance(choice)],
+        sizes=[12] * 6,
+        population=5,
+        generations=3,
+        seed=1,
+        first=first,
+    )
+    assert judged[:3] == first and 3 < len(judged) <= 13
+
+
+def test_indices_may_have_different_sizes():
+    target = (*_TARGET, 1)
+    judged = []
+
+    def objectives(choice):
+        judged.append(choice)
+        return [sum(a != b for a, b in zip(choice, target))]
+
+    (found,) = evolution.evolve(
+        objectives, sizes=[12] * 6 + [2], population=20, generations=15, seed=1
+    )
+    assert found == target
+    assert {choice[6] for choice in judged} == {0, 1}

@@ -42,6 +42,7 @@ _NN, _SUPERNET, _DRAWING, _DATA, _LEARN, _RETRIEVAL, _DEPLOY, _BENCH = _FIELDS =
     for folder in "nn supernet pedestrians data learn retrieval deploy bench".split()
 )
 _STRATEGIES, _GALLERY = "cdnet_tf/strategies/*.py", "cdnet_tf/gallery/*.py"
+_SPACE = "cdnet_tf/strategies/space.py"
 _API, _SERVICE = "cdnet_tf/api/*.py", "cdnet_tf/service/*.py"
 _BULK = "cdnet_tf/bulk/*.py"
 _LIBRARIES = (*_FIELDS, _STRATEGIES, _API, _BULK, _GALLERY, _SERVICE)
@@ -53,8 +54,8 @@ _OF_GALLERY = (_GALLERY, "cdnet_tf/deploy/identity.py")
 # Any file may import it.
 _EVERYWHERE = ("cdnet_tf/atomic_files.py", "cdnet_tf/shipped.py")
 _SHARED = (
-    *("cdnet_tf/commands.py", "cdnet_tf/file_flags.py", "cdnet_tf/next_steps.py"),
-    "cdnet_tf/recipes.py",
+    *("cdnet_tf/commands.py", "cdnet_tf/device_flags.py", "cdnet_tf/file_flags.py"),
+    *("cdnet_tf/next_steps.py", "cdnet_tf/recipes.py"),
     *("cdnet_tf/run_directory.py", "cdnet_tf/settings.py", "cdnet_tf/shared_flags.py"),
     *("cdnet_tf/training_run.py", "cdnet_tf/trainings.py"),
 )
@@ -163,9 +164,12 @@ _LAYERS = (
     ("cdnet_tf/bulk/embedding.py", (_BULK, _API, _DEPLOY), "numpy"),
     # Only workers import TensorFlow.
     (_BULK, (_BULK, *_OF_GALLERY, *_OF_DATA), "apache_beam numpy pyarrow"),
-    ("cdnet_tf/strategies/candidates.py", (_SUPERNET, _NN), ""),
+    ("cdnet_tf/strategies/candidates.py", (_SPACE, _NN), ""),
     ("cdnet_tf/strategies/evolution.py", (), "numpy pymoo"),
-    ("cdnet_tf/strategies/ridge.py", (_NN,), "numpy scikit_learn"),
+    ("cdnet_tf/strategies/front.py", (_STRATEGIES, _NN, _BENCH), ""),
+    ("cdnet_tf/strategies/front_picture.py", (_STRATEGIES,), "matplotlib"),
+    ("cdnet_tf/strategies/ridge.py", (_SPACE, _NN), "numpy scikit_learn"),
+    (_SPACE, (_NN, _BENCH), "numpy"),
     (_STRATEGIES, (*_FIELDS, _STRATEGIES, *_SHARED), "numpy tensorflow"),
     ("cdnet_tf/*.py", *_PROGRAM),
     (

@@ -139,6 +139,7 @@ def test_a_phone_gets_a_script_and_its_log_is_read(tmp_path, compiled, capsys):
     "arguments, complaint",
     [
         (["--width_multipliers=wide"], "width_multipliers=wide: use numbers"),
+        (["--device=u65"], "device=u65: use one of ethos-u55-32, .*, litert, bench"),
         (["--rewrite=stems"], "rewrite=stems: use some of pool, stem, shortcut"),
         (["--width_multipliers=-1"], "width_multiplier=-1.0 must be positive"),
         (["--sizes=256"], "sizes=256: use HEIGHTxWIDTH"),

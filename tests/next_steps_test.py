@@ -63,6 +63,14 @@ def test_training_has_the_data_and_the_size_of_the_search(after, tmp_path):
     assert values["genotype"] == str(tmp_path / "run")
 
 
+def test_a_network_of_a_front_brings_its_width(after, tmp_path):
+    after("--flagfile=flags/demo.cfg", "--width_multiplier=0.5")
+    assert _command(next_steps.after_search(pathlib.Path("runs/a"), 3))[3:] == [
+        *("--flagfile=flags/pedestrians.cfg", "--genotype=runs/a", "--front=3"),
+        "--run_dir=runs/a_front_3",
+    ]
+
+
 def test_what_the_recipe_says_is_not_said_again(after):
     after("--flagfile=flags/demo.cfg")
     assert _command(next_steps.after_search(pathlib.Path("runs/a"))) == [

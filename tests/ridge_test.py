@@ -47,15 +47,26 @@ def test_an_additive_score_is_found(score):
     np.testing.assert_allclose(fitted.predict(unseen), expected, atol=0.1)
 
 
-def test_the_best_of_the_space_is_the_best_of_each_block(score):
-    seen = _networks(200)
+def test_scores_are_a_sum_over_the_blocks(score):
+    seen, unseen = _networks(200), _networks(50, seed=1)
     fitted = ridge.Ridge(seen, [score(network) for network in seen])
-    best = fitted.best(genotype.CDS)
-    for block in range(6):
-        for branch in genotype.CDS:
-            layers = list(best.layers)
-            layers[block] = branch
-            assert score(genotype.Genotype(tuple(layers))) <= score(best) + 1e-6
+    choices = [[genotype.CDS.index(b) for b in network.layers] for network in unseen]
+    found = fitted.as_sum(genotype.CDS).of(np.array(choices))
+    np.testing.assert_allclose(found, fitted.predict(unseen))
+
+
+def test_a_width_adds_its_own():
+    """Noise calls for a strong ridge, which must not shrink what a width adds."""
+    seen = _networks(30)
+    widths = [0.25, 0.5] * 15
+    scores = _RANDOM.normal(size=30) + np.where(np.equal(widths, 0.5), 20.0, 0.0)
+    fitted = ridge.Ridge(seen, scores, widths=widths)
+    narrow, wide = (fitted.as_sum(genotype.CDS, width) for width in (0.25, 0.5))
+    assert wide.rest - narrow.rest == pytest.approx(20, abs=2)
+    np.testing.assert_array_equal(wide.blocks, narrow.blocks)
+    predicted = fitted.predict(seen[:1], widths=[0.5])
+    choice = [[genotype.CDS.index(branch) for branch in seen[0].layers]]
+    np.testing.assert_allclose(wide.of(np.array(choice)), predicted)
 
 
 def test_what_else_is_known_counts_as_much_as_the_one_hots(score):

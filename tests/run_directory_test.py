@@ -108,3 +108,13 @@ def test_a_run_keeps_where_it_began_and_went_on(tmp_path, data, monkeypatch):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]
     with pytest.raises(ValueError, match="begun with --seed = 3, and now it is 4"):
         run_directory.open_run(tmp_path / "run", {**settings, "seed": 4}, data)
+
+
+def test_a_search_that_has_judged_a_network_keeps_its_settings(tmp_path, data):
+    run_dir = run_directory.open_run(tmp_path / "run", {"max_macs": 5}, data)
+    # Nothing is there yet, so that a search may begin with other settings.
+    run_directory.open_run(run_dir, {"max_macs": 7}, data)
+    (run_dir / "candidates.csv").write_text("genotype,mAP\n")
+    run_directory.open_run(run_dir, {"max_macs": 7}, data)
+    with pytest.raises(ValueError, match="begun with --max_macs = 7, and now it is 9"):
+        run_directory.open_run(run_dir, {"max_macs": 9}, data)

@@ -35,6 +35,26 @@ def test_training_refuses(values, message):
             {"search_strategy": "random", "select_identities": 0},
             "search_strategy=random compares networks .* select_identities=0 leaves",
         ),
+        (
+            {"max_macs": 10**6},
+            "max_macs=1000000: the paper's rule .* use search_strategy=single_path, r",
+        ),
+        (
+            {"device": "ethos-u65-256", "search_strategy": "top_k"},
+            "device=ethos-u65-256: the paper's rule",
+        ),
+        (
+            {"max_ms": 8.0, "search_strategy": "random"},
+            "max_ms=8 says milliseconds, but not on which device; add device=ethos",
+        ),
+        (
+            {"width_multipliers": ("a", "1"), "search_strategy": "random"},
+            "width_multipliers=a,1: use numbers",
+        ),
+        (
+            {"width_multipliers": ("-1",), "search_strategy": "random"},
+            "width_multiplier=-1.0 must be positive",
+        ),
     ],
 )
 def test_search_refuses(values, message):

@@ -30,7 +30,7 @@ import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
 import matplotlib.figure
 from absl import app, flags, logging
 
-from cdnet_tf import atomic_files, file_flags, shared_flags
+from cdnet_tf import atomic_files, device_flags, file_flags, shared_flags
 from cdnet_tf.deploy import (
     benchmark_model,
     latency,
@@ -45,16 +45,12 @@ from cdnet_tf.nn import networks
 from cdnet_tf.nn.genotype import Genotype
 
 flags.adopt_module_key_flags(file_flags)  # --help lists them, too.
+flags.adopt_module_key_flags(device_flags)
+_DEVICE = device_flags.DEVICE
 _PHONE, _HERE = "benchmark_model", "litert"
-_DEVICE = flags.DEFINE_enum(
-    "device", None, [*npu.ACCELERATORS, _HERE, _PHONE], "The device to measure."
-)
 _OUTPUT = flags.DEFINE_string("output", None, "File for the result, NAME.json.")
 _FILES = flags.DEFINE_integer("files", 100, "Files to learn from, in each setting.", 20)
 _UNSEEN = flags.DEFINE_integer("unseen", 30, "Files to judge by, in each setting.", 2)
-_WIDTHS = flags.DEFINE_list(
-    "width_multipliers", ["1"], "Width multipliers to measure; each gets a regression."
-)
 _SIZES = flags.DEFINE_list(
     "sizes", ["256x128"], "Input sizes to measure at each width, HEIGHTxWIDTH."
 )
@@ -138,6 +134,9 @@ def main(argv: list[str]) -> int:
 
 def _settings() -> list[latency.Setting]:
     """Returns the settings of the flags; raises ValueError if they are wrong."""
+    known = [*npu.ACCELERATORS, _HERE, _PHONE]
+    if _DEVICE.value not in known:
+        raise ValueError(f"device={_DEVICE.value}: use one of {', '.join(known)}.")
     unknown = sorted(set(_rewrite()) - set(rewrite.STEPS))
     if unknown:
         steps = ", ".join(rewrite.STEPS)
@@ -145,7 +144,7 @@ def _settings() -> list[latency.Setting]:
     return [
         latency.Setting(width, *size)
         for size in map(_size, _SIZES.value)
-        for width in map(_width, _WIDTHS.value)
+        for width in map(_width, device_flags.WIDTH_MULTIPLIERS.value or ["1"])
     ]
 
 

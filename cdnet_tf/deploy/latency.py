@@ -79,7 +79,13 @@ class Device(NamedTuple):
         height: int = 256,
         width: int = 128,
     ) -> float:
-        """Returns the time of one image, predicted.
+        """Returns the time of one image, predicted; raises as `model`."""
+        return self.model(width_multiplier, height, width).milliseconds(genotype)
+
+    def model(
+        self, width_multiplier: float = 1.0, height: int = 256, width: int = 128
+    ) -> Additive:
+        """Returns the times of all genotypes at one width and input size.
 
         Raises:
           ValueError: the device was not measured at this width and input size.
@@ -92,7 +98,7 @@ class Device(NamedTuple):
                 "of these, or run tools/measure_latency.py with --width_multipliers "
                 "and --sizes."
             )
-        return self.settings[setting].milliseconds(genotype)
+        return self.settings[setting]
 
 
 def names() -> list[str]:

@@ -5,32 +5,76 @@ from __future__ import annotations
 import csv
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cdnet_tf import atomic_files
 from cdnet_tf.nn import genotype
-from cdnet_tf.supernet import costs
-
-Choice = tuple[int, ...]
-COLUMNS = ("genotype", "mAP", "parameters", "macs", "seconds")
+from cdnet_tf.strategies.space import Choice, Network, Space
 
 
 class Candidate(NamedTuple):
     """A network that was judged.
 
     Attributes:
-      genotype: of the network.
+      genotype, width_multiplier: of the network.
       mean_ap: its score, mAP on people whom no weight has learnt from, 0..1.
       parameters, macs: what it costs.
-      seconds: that judging it took.
+      ms: milliseconds on the device of the search; None where there is no device.
+      seconds: that judging it took; 0 where nothing was run.
     """
 
     genotype: genotype.Genotype
+    width_multiplier: float
     mean_ap: float
     parameters: int
     macs: int
-    seconds: float
+    ms: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def network(self) -> Network:
+        return Network(self.genotype, self.width_multiplier)
+
+    def to_csv(self) -> dict[str, str]:
+        """A line of a file, by the names of `COLUMNS`."""
+        floats = {"mAP": self.mean_ap, "ms": self.ms}
+        return {
+            "genotype": str(self.genotype),
+            "width_multiplier": f"{self.width_multiplier:g}",
+            "parameters": str(self.parameters),
+            "macs": str(self.macs),
+            "seconds": f"{self.seconds:.2f}",
+            **{k: "" if v is None else repr(v) for k, v in floats.items()},
+        }
+
+    @classmethod
+    def from_csv(cls, row: Mapping[str, str]) -> Candidate:
+        """Reads what `to_csv` gives; `seconds` may be missing."""
+        return cls(
+            genotype.load(row["genotype"]),
+            float(row["width_multiplier"]),
+            float(row["mAP"]),
+            int(row["parameters"]),
+            int(row["macs"]),
+            float(row["ms"]) if row["ms"] else None,
+            float(row.get("seconds", 0)),
+        )
+
+
+COLUMNS = (
+    *("genotype", "width_multiplier", "mAP", "parameters", "macs", "ms"),
+    "seconds",
+)
+
+
+def of(
+    space: Space, choice: Sequence[int], mean_ap: float, seconds: float = 0.0
+) -> Candidate:
+    """Returns a network of a space with its costs."""
+    costs = space.costs(choice)
+    sizes = int(costs["parameters"]), int(costs["macs"])
+    return Candidate(*space.network(choice), mean_ap, *sizes, costs.get("ms"), seconds)
 
 
 class Candidates:
@@ -41,42 +85,33 @@ class Candidates:
 
     Args:
       path: of the file; what is in it is taken up.
-      space: the branches of each block.
-      cost: of a network.
+      space: of the networks.
     """
 
-    def __init__(
-        self,
-        path: pathlib.Path,
-        space: Sequence[genotype.Branch],
-        cost: Callable[[Sequence[int]], costs.Costs],
-    ) -> None:
+    def __init__(self, path: pathlib.Path, space: Space) -> None:
         self._path = path
-        self._space = tuple(space)
-        self._cost = cost
-        self._judged = {each.genotype: each for each in read(path)}
+        self._space = space
+        self._judged = {each.network: each for each in read(path)}
 
     def __len__(self) -> int:
         return len(self._judged)
-
-    def genotype_of(self, choice: Sequence[int]) -> genotype.Genotype:
-        """The network of the branches with these indices in the space."""
-        return genotype.Genotype(tuple(self._space[i] for i in choice))
 
     def judge(
         self, choice: Sequence[int], judge: Callable[[Choice], float]
     ) -> Candidate:
         """Returns what is known of a network; judges it if nothing is."""
-        network = self.genotype_of(choice)
+        network = self._space.network(choice)
         if network not in self._judged:
             began = time.perf_counter()
             score = judge(tuple(int(i) for i in choice))
             seconds = time.perf_counter() - began
-            self._judged[network] = Candidate(
-                network, score, *self._cost(choice), seconds
-            )
+            self._judged[network] = of(self._space, choice, score, seconds)
             write(self._path, self._judged.values())
         return self._judged[network]
+
+    def all(self) -> list[Candidate]:
+        """All of them, in the order in which they were judged."""
+        return list(self._judged.values())
 
     def best(self, count: int = 1) -> list[Candidate]:
         """The best ones, the best first; of equal ones the cheaper."""
@@ -85,39 +120,43 @@ class Candidates:
 
 
 def read(path: pathlib.Path) -> list[Candidate]:
-    """Returns what candidates.csv holds; nothing where there is no file."""
+    """Returns what candidates.csv holds; nothing where there is no file.
+
+    Raises:
+      ValueError: it has other columns.
+    """
     if not path.exists():
         return []
     with open(path, newline="") as file:
-        return [
-            Candidate(
-                genotype.load(row["genotype"]),
-                float(row["mAP"]),
-                int(row["parameters"]),
-                int(row["macs"]),
-                float(row["seconds"]),
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(
+                f"{path} has the columns {', '.join(reader.fieldnames or ())} and not "
+                f"{', '.join(COLUMNS)}: it is of another version of this program. "
+                "Choose another --run_dir."
             )
-            for row in csv.DictReader(file)
-        ]
+        return [Candidate.from_csv(row) for row in reader]
 
 
-def write(path: pathlib.Path, judged) -> None:
+def write(path: pathlib.Path, judged: Iterable[Candidate]) -> None:
     """Writes candidates.csv, whole or not at all."""
     with atomic_files.replacing(path) as partial:
         with open(partial, "w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            for each in judged:
-                score, seconds = repr(each.mean_ap), f"{each.seconds:.2f}"
-                cost = each.parameters, each.macs
-                rows.writerow([each.genotype, score, *cost, seconds])
+            rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            rows.writeheader()
+            rows.writerows(each.to_csv() for each in judged)
 
 
 def report(best: Sequence[Candidate], judged: int) -> str:
     """Says which networks were the best of those judged."""
     lines = [f"The best of {judged} networks, by mAP on people not trained on:"]
-    lines += [
-        f"  {each.mean_ap:6.1%}  {each.macs / 1e6:8.1f} M MACs  {each.genotype}"
-        for each in best
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *map(described, best)]) + "\n"
+
+
+def described(candidate: Candidate) -> str:
+    """A line for the user."""
+    ms = "" if candidate.ms is None else f"  {candidate.ms:6.2f} ms"
+    return (
+        f"  {candidate.mean_ap:6.1%}{ms}  {candidate.macs / 1e6:8.1f} M MACs  "
+        f"{candidate.network}"
+    )

@@ -12,30 +12,31 @@ Choice = tuple[int, ...]
 def evolve(
     objectives: Callable[[Choice], Sequence[float]],
     *,
-    blocks: int,
-    branches: int,
+    sizes: Sequence[int],
     population: int,
     generations: int,
     seed: int,
     num_objectives: int = 1,
     excess: Callable[[Choice], Sequence[float]] | None = None,
     num_limits: int = 0,
+    first: Sequence[Choice] | None = None,
 ) -> list[Choice]:
-    """Evolves choices of a branch for each block.
+    """Evolves choices: an index for each block, and for whatever else is chosen.
 
     What it draws depends on the seed and on the objectives alone.
 
     Args:
-      objectives: of a choice, all to be made small.
-      blocks: of a network.
-      branches: of each block.
-      population: networks in a generation.
-      generations: the first one, which is drawn evenly, counts.
+      objectives: of a choice, all to be made small; asked only of choices that break
+        no limit.
+      sizes: how many values each index of a choice has.
+      population: choices in a generation.
+      generations: the first one counts.
       seed: of everything that is drawn.
       num_objectives: how many there are.
       excess: by how much a choice breaks each limit; 0 or less where it keeps it.
         Choices that break none come before those that do.
       num_limits: how many there are.
+      first: the first generation, two choices or more; by default drawn evenly.
 
     Returns:
       The choices of the last generation that no other one of it beats in all
@@ -52,32 +53,35 @@ def evolve(
     class Space(ElementwiseProblem):
         def __init__(self):
             super().__init__(
-                n_var=blocks,
+                n_var=len(sizes),
                 n_obj=num_objectives,
                 n_ieq_constr=num_limits,
                 xl=0,
-                xu=branches - 1,
+                xu=np.array(sizes) - 1,
                 vtype=int,
             )
 
         def _evaluate(self, x, out, *args, **kwargs):
             choice = tuple(int(i) for i in x)
-            out["F"] = np.array(objectives(choice), float)
+            broken = np.array(excess(choice) if excess else (), float)
+            # Of choices that break a limit, by how much alone decides.
+            unknown = np.zeros(num_objectives)
+            out["F"] = unknown if (broken > 0).any() else np.array(objectives(choice))
             if excess:
-                out["G"] = np.array(excess(choice), float)
+                out["G"] = broken
 
     class Redraw(Mutation):
-        """Draws a branch anew with probability 1 / blocks for each block."""
+        """Draws one index anew on average, each with the same probability."""
 
         def _do(self, problem, X, *args, random_state=None, **kwargs):
-            drawn = random_state.integers(0, branches, X.shape)
-            return np.where(random_state.random(X.shape) < 1 / blocks, drawn, X)
+            drawn = random_state.integers(0, sizes, X.shape)
+            return np.where(random_state.random(X.shape) < 1 / len(sizes), drawn, X)
 
     result = minimize(
         Space(),
         NSGA2(
             pop_size=population,
-            sampling=IntegerRandomSampling(),
+            sampling=IntegerRandomSampling() if first is None else np.array(first),
             crossover=UX(),
             mutation=Redraw(),
         ),

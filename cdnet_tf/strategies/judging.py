@@ -19,8 +19,9 @@ from cdnet_tf.data import datasets
 from cdnet_tf.learn import search_log
 from cdnet_tf.nn import genotype
 from cdnet_tf.settings import SearchSettings
-from cdnet_tf.strategies import candidates, ridge, single_path, top_k
+from cdnet_tf.strategies import ridge, single_path, top_k
 from cdnet_tf.strategies.run import Run
+from cdnet_tf.strategies.space import Choice
 
 COLUMNS = ("epoch", "genotype", "score")
 Scores = dict[int, dict[genotype.Genotype, float]]  # by epoch
@@ -77,7 +78,7 @@ def score(
 
 def _by_retrieval(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
-) -> Callable[[candidates.Choice], float]:
+) -> Callable[[Choice], float]:
     net = single_path.train_supernet(data, settings, run, until=epoch)
     if net is None:
         raise ValueError("strategy=multi_worker leaves the scores to one worker alone.")
@@ -86,7 +87,7 @@ def _by_retrieval(
 
 def _by_alpha(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
-) -> Callable[[candidates.Choice], float]:
+) -> Callable[[Choice], float]:
     history = search_log.AlphaHistory(run.directory / "alpha.csv", settings.branches)
     if not history.exists() or len(history.read()) <= settings.epochs:
         top_k.search(data, settings, run)

@@ -8,9 +8,11 @@ import numpy as np
 from sklearn import linear_model
 
 from cdnet_tf.nn import genotype
+from cdnet_tf.strategies.space import Sum
 
 # What a network may have in a block, as one-hots: k1, k2, r.
 _LEVELS = tuple(sorted(set(column)) for column in zip(*genotype.CDS))
+_FREE = 100.0  # a one-hot so large that a ridge hardly shrinks its weight
 _STRENGTHS = np.logspace(-3, 3, 13)
 
 
@@ -39,6 +41,8 @@ class Ridge:
       known: of the networks, (n,), something else that may tell their score, such as a
         supernet's. It is brought to the variance that all one-hots have together, so
         that the ridge does not shrink it more than them.
+      widths: width multipliers of the networks, (n,). What a width adds is far more
+        than what a branch adds, and is not shrunk.
     """
 
     def __init__(
@@ -46,36 +50,50 @@ class Ridge:
         networks: Sequence[genotype.Genotype],
         scores: Sequence[float],
         known: Sequence[float] | None = None,
+        widths: Sequence[float] | None = None,
     ) -> None:
+        self._levels = sorted(set(widths or ()))
         self._model = linear_model.RidgeCV(_STRENGTHS)
         self._scale = 0.0, 1.0
         rows = features(networks)
         if known is not None:
             factor = np.sqrt(rows.var(0).sum()) / (np.std(known) or 1.0)
             self._scale = float(np.mean(known)), float(factor)
-        self._model.fit(self._rows(networks, known), np.asarray(scores))
+        self._model.fit(self._rows(networks, known, widths), np.asarray(scores))
 
     def predict(
         self,
         networks: Sequence[genotype.Genotype],
         known: Sequence[float] | None = None,
+        widths: Sequence[float] | None = None,
     ) -> np.ndarray:
-        """Scores of networks, (n,); `known` as in the fit."""
-        return self._model.predict(self._rows(networks, known))
+        """Scores of networks, (n,); `known` and `widths` as in the fit."""
+        return self._model.predict(self._rows(networks, known, widths))
 
-    def _rows(self, networks, known) -> np.ndarray:
-        if known is None:
-            return features(networks)
-        mean, factor = self._scale
-        column = (np.asarray(known) - mean) * factor
-        return np.column_stack([features(networks), column])
+    def _rows(self, networks, known, widths) -> np.ndarray:
+        columns = [features(networks)]
+        if widths is not None:
+            columns.append(_FREE * np.equal.outer(widths, self._levels))
+        if known is not None:
+            mean, factor = self._scale
+            columns.append((np.asarray(known) - mean) * factor)
+        return np.column_stack(columns)
 
-    def best(self, space: Sequence[genotype.Branch]) -> genotype.Genotype:
-        """The network of the space that has the highest predicted score."""
-        weights = np.split(self._model.coef_, genotype.NUM_BLOCKS)
-        width = sum(map(len, _LEVELS))
-        alone = [genotype.Genotype((branch,) * genotype.NUM_BLOCKS) for branch in space]
-        effects = np.stack([features([g])[0][:width] for g in alone])  # (n, 8)
-        return genotype.Genotype(
-            tuple(space[int(np.argmax(effects @ block))] for block in weights)
-        )
+    def as_sum(
+        self, branches: Sequence[genotype.Branch], width: float | None = None
+    ) -> Sum:
+        """The predicted scores as a sum over blocks, without what `known` adds.
+
+        Args:
+          branches: of each block.
+          width: multiplier of the networks, where the fit knows several.
+        """
+        alone = [genotype.Genotype((each,) * genotype.NUM_BLOCKS) for each in branches]
+        one_hots = features(alone).reshape(len(alone), genotype.NUM_BLOCKS, -1)
+        ends = one_hots[0].size, one_hots[0].size + len(self._levels)
+        of_blocks, of_widths, _ = np.split(self._model.coef_, ends)
+        weights = of_blocks.reshape(genotype.NUM_BLOCKS, -1)
+        blocks = np.einsum("nbf,bf->bn", one_hots, weights)
+        has_width = np.array([float(width == level) for level in self._levels])
+        rest = self._model.intercept_ + _FREE * of_widths @ has_width
+        return Sum(float(rest), blocks)

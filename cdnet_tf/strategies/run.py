@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from cdnet_tf.nn import genotype
+from cdnet_tf.strategies.front import Front
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Found:
       genotype: of the network that it chose.
       report: a text for the user, how it came to that.
       record: what genotype.json says beside the genotype; JSON.
+      width_multiplier: of the network; by default that of the search.
+      front: the best networks of each cost; None of a search that looked for the best
+        of all.
     """
 
     genotype: genotype.Genotype
     report: str
     record: dict[str, Any]
+    width_multiplier: float | None = None
+    front: Front | None = None

@@ -7,23 +7,31 @@ not seen, and evolution looks for the one whose ranking is best.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
+
 import numpy as np
+import tensorflow as tf
 
 from cdnet_tf.data import datasets, image_files, pipeline, preprocess
 from cdnet_tf.deploy import network_file
 from cdnet_tf.learn import (
     callbacks,
+    devices,
     distributed,
     fitting,
     losses,
     search_log,
     single_path,
 )
+from cdnet_tf.nn import genotype
 from cdnet_tf.retrieval import ranking
 from cdnet_tf.settings import SearchSettings
-from cdnet_tf.strategies import candidates, evolution, weight_sharing
+from cdnet_tf.strategies import candidates, evolution, front, limits, weight_sharing
 from cdnet_tf.strategies.run import Found, Run
-from cdnet_tf.supernet import costs, inherited, supernet
+from cdnet_tf.strategies.space import Choice, Space
+from cdnet_tf.supernet import inherited, supernet
 
 _CALIBRATED_ON = 640  # images; of OFA 2,000, of SPOS 25,600
 _BATCH = 64
@@ -33,7 +41,7 @@ _SHOWN = 5
 def search(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run
 ) -> Found | None:
-    """Trains the supernet, then evolves networks of it.
+    """Trains the supernet, then evolves networks of it; a supernet for each width.
 
     Args:
       data: whose training split the weights learn from, and whose query and gallery
@@ -44,32 +52,97 @@ def search(
     Returns:
       None on a worker that is not the chief.
     """
-    net = train_supernet(data, settings, run)
-    if net is None:
+    space = limits.space_of(settings)
+    nets = _train_supernets(data, settings, run, space)
+    if not nets:
         return None
-    judge = Judge(net, data, settings)
-    table = candidates.Candidates(
-        run.directory / "candidates.csv",
-        settings.branches,
-        costs.of_space(settings.branches, **settings.network_options),
-    )
-    evolution.evolve(
-        lambda choice: [-table.judge(choice, judge).mean_ap],
-        blocks=len(net.blocks),
-        branches=len(settings.branches),
-        population=settings.population,
-        generations=settings.generations,
-        seed=settings.seed,
-    )
+    judges = {
+        width: Judge(net, data, dataclasses.replace(settings, width_multiplier=width))
+        for width, net in nets.items()
+    }
+
+    def judge(choice: Choice) -> float:
+        width = space.network(choice).width_multiplier
+        return judges[width](choice[: genotype.NUM_BLOCKS])
+
+    table = candidates.Candidates(run.directory / "candidates.csv", space)
+    _evolve(settings, space, lambda choice: table.judge(choice, judge))
+    found = None
+    if space.is_bounded:
+        peers = {
+            name: candidates.of(space, choice, judge(choice))
+            for name, choice in front.published(space).items()
+        }
+        found = front.of_judged(space, table.all(), peers)
     best = table.best(_SHOWN)
-    judge(tuple(settings.branches.index(each) for each in best[0].genotype.layers))
-    # Its statistics are now those of the best network.
+    judge(space.choice(best[0].network))
+    # The statistics of this supernet are now those of the best network.
+    net = nets[best[0].width_multiplier]
     network = net.derive_network(best[0].genotype, neck="bl")
     network_file.save(network, run.directory / "derived.keras", preprocess.IMAGENET)
     return Found(
         best[0].genotype,
         candidates.report(best, len(table)),
         {"draw": settings.draw, "mAP": best[0].mean_ap, "candidates": len(table)},
+        best[0].width_multiplier,
+        found,
+    )
+
+
+def _train_supernets(
+    data: datasets.ReidDataset, settings: SearchSettings, run: Run, space: Space
+) -> dict[float, supernet.Supernet]:
+    """A supernet for each width, each in a folder of its own if there are several.
+
+    There are none on a worker that is not the chief.
+    """
+    nets = {}
+    for width in space.widths:
+        folder = run.directory
+        if len(space.widths) > 1:
+            folder = run.directory / f"supernet_x{width:g}"
+            folder.mkdir(exist_ok=True)
+        # Whatever was built before, so that a search that goes on draws the same.
+        devices.begin(settings.seed, tf.keras.mixed_precision.global_policy().name)
+        own = dataclasses.replace(settings, width_multiplier=width)
+        net = train_supernet(data, own, dataclasses.replace(run, directory=folder))
+        if net:
+            nets[width] = net
+    return nets
+
+
+def _evolve(
+    settings: SearchSettings,
+    space: Space,
+    judged: Callable[[Choice], candidates.Candidate],
+) -> None:
+    """Judges generation after generation of networks that keep the limits.
+
+    Where cost matters there are two objectives, and the first generation is drawn from
+    the networks that keep the limits. They are all judged if they are no more than a
+    generation has.
+    """
+    evolve = functools.partial(
+        evolution.evolve,
+        sizes=space.sizes,
+        population=settings.population,
+        generations=settings.generations,
+        seed=settings.seed,
+    )
+    if not space.is_bounded:
+        evolve(lambda choice: [-judged(choice).mean_ap])
+        return
+    first = space.drawn(settings.population, settings.seed)
+    if len(first) == space.number_within:
+        for choice in first:
+            judged(choice)
+        return
+    evolve(
+        lambda choice: [-judged(choice).mean_ap, space.costs(choice)[space.by]],
+        num_objectives=2,
+        excess=space.excess if space.limits else None,
+        num_limits=len(space.limits),
+        first=first,
     )
 
 
@@ -153,7 +226,7 @@ class Judge:
             min(_BATCH, count),
         )
 
-    def __call__(self, choice: candidates.Choice) -> float:
+    def __call__(self, choice: Choice) -> float:
         """The mAP of a network, 0..1, given as the index of each block's branch."""
         found = self._embed(choice)
         query, gallery = np.split(found, [len(self._query)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +14,9 @@ from cdnet_tf.data import datasets
 from cdnet_tf.learn import distributed
 from cdnet_tf.nn import genotype
 from cdnet_tf.settings import RunSettings, SearchSettings, TrainSettings
-from cdnet_tf.strategies import candidates, ridge
+from cdnet_tf.strategies import candidates, front, limits, ridge
 from cdnet_tf.strategies.run import Found, Run
-from cdnet_tf.supernet import costs
+from cdnet_tf.strategies.space import Choice, Network, Sum
 
 _KEPT = 3  # a rung of successive halving keeps one network in so many
 
@@ -23,7 +24,7 @@ _KEPT = 3  # a rung of successive halving keeps one network in so many
 def random_search(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run
 ) -> Found | None:
-    """Trains networks that are drawn evenly, and takes the best.
+    """Trains networks that are drawn evenly from those in the limits; takes the best.
 
     Args:
       data: whose training split is trained on; query and gallery judge.
@@ -35,7 +36,7 @@ def random_search(
     """
     trials = _Trials(data, settings, run)
     trials.judge_all(trials.drawn(), settings.epochs)
-    return trials.found(trials.best())
+    return trials.found()
 
 
 def halving(
@@ -55,7 +56,7 @@ def halving(
         scores = trials.judge_all(choices, epochs)
         kept = max(1, len(choices) // _KEPT)
         choices = [choices[i] for i in np.argsort(scores)[::-1][:kept]]
-    return trials.found(trials.best())
+    return trials.found()
 
 
 def regression(
@@ -63,14 +64,20 @@ def regression(
 ) -> Found | None:
     """Trains networks that are drawn evenly, and predicts the best of the space.
 
+    A predicted score is a sum over the blocks, as costs are, so the best network of
+    each cost is found exactly, among all networks that keep the limits.
+
     Args and returns as `random_search`.
     """
     trials = _Trials(data, settings, run)
     choices = trials.drawn()
     scores = trials.judge_all(choices, settings.epochs)
-    fitted = ridge.Ridge([trials.table.genotype_of(c) for c in choices], scores)
-    best = fitted.best(settings.branches)
-    return trials.found(best, predicted_mAP=float(fitted.predict([best])[0]))
+    genotypes, widths = zip(*map(trials.space.network, choices))
+    fitted = ridge.Ridge(genotypes, scores, widths=widths)
+    # Of a width that no limit leaves a network of, nothing is known.
+    return trials.predicted(
+        {width: fitted.as_sum(settings.branches, width) for width in set(widths)}
+    )
 
 
 class _Trials:
@@ -80,49 +87,71 @@ class _Trials:
         self, data: datasets.ReidDataset, settings: SearchSettings, run: Run
     ) -> None:
         self._data, self._settings, self._run = data, settings, run
-        self._cost = costs.of_space(settings.branches, **settings.network_options)
+        self.space = limits.space_of(settings)
 
-    def drawn(self) -> list[candidates.Choice]:
-        """`settings.candidates` different networks, each block's branch drawn evenly.
+    def drawn(self) -> list[Choice]:
+        """`settings.candidates` different networks; see `Space.drawn`."""
+        return self.space.drawn(self._settings.candidates, self._settings.seed)
 
-        A longer search begins with the networks of a shorter one.
-        """
-        random = np.random.default_rng(self._settings.seed)
-        drawn: dict[candidates.Choice, None] = {}
-        while len(drawn) < self._settings.candidates:
-            choice = random.integers(
-                len(self._settings.branches), size=genotype.NUM_BLOCKS
-            )
-            drawn[tuple(choice.tolist())] = None
-        return list(drawn)
-
-    def judge_all(self, choices: list[candidates.Choice], epochs: int) -> list[float]:
+    def judge_all(self, choices: list[Choice], epochs: int) -> list[float]:
         """MAP of networks after trainings of so many epochs."""
         name = "candidates.csv"
         if epochs != self._settings.epochs:
             name = f"candidates_{epochs}_epochs.csv"
-        self.table = candidates.Candidates(
-            self._run.directory / name, self._settings.branches, self._cost
-        )
+        self.table = candidates.Candidates(self._run.directory / name, self.space)
         return [
             self.table.judge(choice, lambda c: self._train(c, epochs)).mean_ap
             for choice in choices
         ]
 
-    def best(self) -> genotype.Genotype:
-        """The best network of those that were judged last."""
-        return self.table.best()[0].genotype
+    def found(self) -> Found | None:
+        """What the search ends with where a training decides."""
+        own = None
+        if self.space.is_bounded:
+            own = front.of_judged(self.space, self.table.all())
+        return self._found(self.table.best()[0].network, own)
 
-    def found(self, network: genotype.Genotype, **record) -> Found | None:
-        """What the search ends with."""
+    def predicted(self, scores: Mapping[float, Sum]) -> Found | None:
+        """What the search ends with where a regression on the trainings decides.
+
+        Args:
+          scores: of the networks of each width that was trained.
+        """
+        found = self.space.front(scores)
+        best, score = found[-1]
+        own = None
+        if self.space.is_bounded:
+            by = self.space.by
+            points = [candidates.of(self.space, *each) for each in found]
+            peers = {
+                name: self._predicted(choice, scores)
+                for name, choice in front.published(self.space, scores).items()
+            }
+            own = front.Front(by, front.spread(points, by), self.table.all(), peers)
+        return self._found(self.space.network(best), own, predicted_mAP=score)
+
+    def _predicted(
+        self, choice: Choice, scores: Mapping[float, Sum]
+    ) -> candidates.Candidate:
+        width = self.space.network(choice).width_multiplier
+        score = scores[width].of(np.array([choice[: genotype.NUM_BLOCKS]]))[0]
+        return candidates.of(self.space, choice, float(score))
+
+    def _found(
+        self, network: Network, own: front.Front | None, **record
+    ) -> Found | None:
         if distributed.place(self._run.strategy)[0] > 0:
             return None
         report = candidates.report(self.table.best(5), len(self.table))
-        return Found(network, report, {"candidates": len(self.table), **record})
+        record = {"candidates": len(self.table), **record}
+        return Found(network.genotype, report, record, network.width_multiplier, own)
 
-    def _train(self, choice: candidates.Choice, epochs: int) -> float:
-        network = self.table.genotype_of(choice)
-        name = "_".join("".join(map(str, branch)) for branch in network.layers)
+    def _train(self, choice: Choice, epochs: int) -> float:
+        network = self.space.network(choice)
+        layers = network.genotype.layers
+        name = "_".join("".join(map(str, branch)) for branch in layers)
+        if len(self.space.widths) > 1:
+            name += f"_x{network.width_multiplier:g}"
         folder = self._run.directory / "candidates" / f"{name}_{epochs}"
         print(f"Training {network} for {epochs} epochs.", flush=True)
         tf.keras.backend.clear_session()
@@ -138,16 +167,14 @@ class _Trials:
         return distributed.from_chief(self._run.strategy, score)
 
 
-def _training(
-    settings: SearchSettings, network: genotype.Genotype, epochs: int
-) -> TrainSettings:
+def _training(settings: SearchSettings, network: Network, epochs: int) -> TrainSettings:
     """How a network is trained: by the search's own rates, with FBLNeck."""
     shared = {
         name: getattr(settings, name) for name in RunSettings.__dataclass_fields__
     }
     return TrainSettings(
-        **{**shared, "epochs": epochs},
-        genotype=str(network),
+        **{**shared, "epochs": epochs, "width_multiplier": network.width_multiplier},
+        genotype=str(network.genotype),
         schedule="cosine",
         lr=settings.w_lr,
         lr_end=settings.w_lr_end,

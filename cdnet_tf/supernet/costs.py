@@ -14,7 +14,7 @@ from cdnet_tf.supernet import packing
 
 
 class Costs(NamedTuple):
-    """Costs of a network, or of a part of one.
+    """Costs of a network, or of a part of one; or of many, as arrays.
 
     Attributes:
       parameters: number of trainable parameters.
@@ -61,6 +61,11 @@ class CostModel:
         """Returns the costs of a network, given as the index of each block's branch."""
         blocks = self._blocks[np.arange(len(self._blocks)), list(choice)]
         return Costs(*(self._rest + blocks.sum(0)).tolist())
+
+    @property
+    def parts(self) -> tuple[Costs, Costs]:
+        """Costs of all that is no block; and of each branch of each block, (6, n)."""
+        return Costs(*self._rest.tolist()), Costs(*np.moveaxis(self._blocks, -1, 0))
 
 
 @functools.cache
