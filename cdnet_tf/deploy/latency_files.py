@@ -72,6 +72,26 @@ def name(genotype: Genotype, setting: Setting, steps: Sequence[str] = ()) -> str
     return "_".join([branches, str(setting), *steps]) + ".tflite"
 
 
+def of_network(network: tf.keras.Model, seed: int = 0) -> bytes:
+    """Returns the int8 file of any network, as it is, for what is no genotype.
+
+    Args:
+      network: from normalised images to embeddings.
+      seed: of the images that give the integers their ranges.
+    """
+    floats = _calibrated(network, seed)
+    integers = calibration.integers(floats, tf.int8, tf.int8)
+    return tflite_file.described(integers, network.name, "int8", "nhwc")
+
+
+def _calibrated(network: tf.keras.Model, seed: int) -> bytes:
+    """A float file that knows the ranges of its values."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (_IMAGES, *network.input_shape[1:]), np.uint8)
+    fed = tflite.fed(images, "int8", "nhwc")
+    return calibration.calibrated(tflite.converter(network, "int8"), fed)
+
+
 class Exporter:
     """Writes the files of one setting.
 
@@ -112,8 +132,4 @@ class Exporter:
         network = networks.build(genotype, size, self._setting.width_multiplier)
         if self._steps:
             network = rewrite.rewrite(network, self._steps)
-        rng = np.random.default_rng(seed)
-        images = rng.integers(0, 256, (_IMAGES, *size), np.uint8)
-        converter = tflite.converter(network, "int8")
-        fed = tflite.fed(images, "int8", "nhwc")
-        return stitching.Donor(calibration.calibrated(converter, fed))
+        return stitching.Donor(_calibrated(network, seed))
