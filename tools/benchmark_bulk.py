@@ -1,7 +1,5 @@
 """Times bulk embedding beside a bare loop; `benchmark.py embed_bulk` runs it.
 
-  python tools/benchmark_bulk.py --dataset=market1501 --data_dir=DIR
-
 The bare loop decodes files and embeds them in one thread of each process, and keeps the
 embeddings in memory, without Beam, a plan or Parquet. `tools/embed.py` embeds the same
 files with --threads=1 in as many processes. Both run as programs, in turn, and their
@@ -9,6 +7,8 @@ times include the start of the interpreter. The images are those of the gallery,
 are repeated if there are too few. Other programs prolong the time by the clock, so the
 processor's time is reported, too. The result is one JSON line for each number of
 processes.
+
+  python tools/benchmark_bulk.py --dataset=market1501 --data_dir=DIR
 """
 
 from __future__ import annotations

@@ -1,17 +1,16 @@
 """Embeds millions of images into Parquet files, which a gallery loads.
 
+The work is an Apache Beam pipeline. It runs in this process, in several processes of
+this machine (--processes), or where --runner says; options of the runner stand after
+`--`. Started again, the program writes the shards that are missing.
+docs/bulk_embedding.md says more.
+
 python tools/embed.py --input=crops --camera=door --output=runs/embedded \
     --model=market1501/cdnet_x0_25_int8
-
-The work is an Apache Beam pipeline. It runs in this process, in several of this machine
-(--processes), or where --runner says; options of the runner stand after `--`:
 
 python tools/embed.py --input=gs://people/2026/ --output=gs://people/embedded \
     --model=market1501/cdnet_x0_25_int8 --runner=PortableRunner -- \
     --job_endpoint=localhost:8099 --environment_type=LOOPBACK
-
-Started again, the program writes the shards that are missing. docs/bulk_embedding.md
-says more.
 """
 
 from __future__ import annotations
