@@ -9,8 +9,8 @@ the index takes to build.
 For each filter it measures how long a search takes row by row in the files, with the
 index, in a folder's copy in memory, and with `ranking.nearest` on embeddings in memory,
 and what recall each has. Rows are made up: people seen by eight cameras, whose
-embeddings are biased by their camera. Times are medians over queries, which are made one
-at a time. Each result is a JSON line. 1,000,000 rows need 10 GB of memory.
+embeddings are biased by their camera. Times are medians over queries, made one at a
+time. Each result is a JSON line. 1,000,000 rows need 10 GB of memory.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Runs one exported file where no TFLite interpreter runs it; for tools/compat.py.
 
+This needs NumPy beside the runtime and nothing of this project, which is not installed
+where it runs.
+
     python tools/compat_elsewhere.py CASE FILE HEIGHTxWIDTH DIRECTORY OUTPUT.npy
 
 DIRECTORY/people.npz has images of people, see tools/compat_files.py; the file takes
 HEIGHTxWIDTH. OUTPUT gets an embedding for each of the images. A line of JSON says the
-versions. Needs NumPy beside the runtime and nothing of this project, which is not
-installed where it runs.
+versions.
 
 Rockchip's and Kendryte's converters take the file apart and round it anew for their
 chip, which their simulators then imitate. BoxMOT cuts people out of a frame by itself.

@@ -1,5 +1,7 @@
 """Makes what tools/compat.py runs everywhere: files, people and what each file takes.
 
+All of it lies in one folder, so that each runtime's own environment can read it.
+
     python tools/compat_files.py DIR MODEL [EXPORTS]
 
 Without EXPORTS, DIR/exports gets a SavedModel and TFLite files of MODEL. Then

@@ -1,5 +1,7 @@
 """Draws the front of a search again, beside what its networks reach once trained.
 
+The picture gets a second panel, and the means over seeds are printed.
+
     python tools/draw_front.py --run_dir=RUN --trained=FILE
 
 RUN is a search under limits. FILE is a CSV file with a row for each training, all of
@@ -8,8 +10,7 @@ osnet, a genotype file, or the branches; `test_mAP` or `mAP`, in %; `width_multi
 where the front has several; and `ms`, where it is known. Tables of
 tools/bench_space.py are such files. Several rows of a network are its seeds.
 
-RUN/front.png gets a second panel, and the means are printed. Networks outside of the
-search space, such as OSNet, have the time that the column `ms` says, or Vela's where
+The picture is RUN/front.png. Networks outside of the search space, such as OSNet, have the time that the column `ms` says, or Vela's where
 the device is an Ethos-U; otherwise they are left out, and named.
 """
 
