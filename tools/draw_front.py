@@ -10,8 +10,9 @@ osnet, a genotype file, or the branches; `test_mAP` or `mAP`, in %; `width_multi
 where the front has several; and `ms`, where it is known. Tables of
 tools/bench_space.py are such files. Several rows of a network are its seeds.
 
-The picture is RUN/front.png. Networks outside of the search space, such as OSNet, have the time that the column `ms` says, or Vela's where
-the device is an Ethos-U; otherwise they are left out, and named.
+The picture is RUN/front.png. Networks outside of the search space, such as OSNet, have
+the time that the column `ms` says, or Vela's where the device is an Ethos-U; otherwise
+they are left out, and named.
 """
 
 from __future__ import annotations
