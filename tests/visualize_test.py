@@ -83,7 +83,7 @@ def runs(folder, queries):
     candidates.write(
         folder / "candidates.csv",
         [
-            candidates.Candidate(genotype.Genotype((branch,) * 6), score, 1, 2, 3.0)
+            candidates.Candidate(genotype.Genotype((branch,) * 6), 1.0, score, 1, 2)
             for score, branch in judged
         ],
     )

@@ -38,28 +38,6 @@ from absl import app, flags
 from cdnet_tf.deploy import environments, readme, runtimes
 from cdnet_tf.retrieval import ranking
 
-_EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "Folder of exports. Default: exports of --model."
-)
-_MODEL = flags.DEFINE_string(
-    "model", "market1501/cdnet_x0_25", "Network to export without --export_dir."
-)
-_ENVIRONMENTS = flags.DEFINE_string(
-    "environments", ".compat", "Folder of the runtimes' virtual environments."
-)
-_RUNTIMES = flags.DEFINE_list(
-    "runtimes",
-    [
-        *("tensorflow==2.21.0", "ai-edge-litert==2.3.0"),
-        *("openvino==2026.4.1", "tflite-micro==0.dev20261023182759"),
-        *("boxmot==25.0.0", "nncase==2.11.0", "rknn-toolkit2==2.5.0"),
-    ],
-    "Packages to compare with, with versions.",
-)
-_PYTHON = flags.DEFINE_string(
-    "python", sys.executable, "Makes the environments; Python 3.10 to 3.12."
-)
-
 # Case of tools/compat_elsewhere.py -> the package that it needs, and the files that it
 # takes, by variant and layout.
 _FLOAT = ("float32", "nhwc")
@@ -101,6 +79,31 @@ class Work(NamedTuple):
     people: Labels
 
 
+def define_flags() -> None:
+    # At import, the names would clash with other programs' in one process.
+    flags.DEFINE_string(
+        "export_dir", None, "Folder of exports. Default: exports of --model."
+    )
+    flags.DEFINE_string(
+        "model", "market1501/cdnet_x0_25", "Network to export without --export_dir."
+    )
+    flags.DEFINE_string(
+        "environments", ".compat", "Folder of the runtimes' virtual environments."
+    )
+    flags.DEFINE_list(
+        "runtimes",
+        [
+            *("tensorflow==2.21.0", "ai-edge-litert==2.3.0"),
+            *("openvino==2026.4.1", "tflite-micro==0.dev20261023182759"),
+            *("boxmot==25.0.0", "nncase==2.11.0", "rknn-toolkit2==2.5.0"),
+        ],
+        "Packages to compare with, with versions.",
+    )
+    flags.DEFINE_string(
+        "python", sys.executable, "Makes the environments; Python 3.10 to 3.12."
+    )
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
@@ -128,10 +131,10 @@ def main(argv: list[str]) -> None:
 
 def _pythons() -> Iterator[tuple[str, str]]:
     """The Python of each runtime; says which cannot be had here, and why."""
-    for runtime in _RUNTIMES.value:
-        root = pathlib.Path(_ENVIRONMENTS.value)
+    for runtime in flags.FLAGS.runtimes:
+        root = pathlib.Path(flags.FLAGS.environments)
         try:
-            yield runtime, environments.python(runtime, root, _PYTHON.value)
+            yield runtime, environments.python(runtime, root, flags.FLAGS.python)
         except environments.InstallationError as error:
             why = str(error).splitlines()[-1]
             print(f"{runtime} is left out, for it does not install here: {why}")
@@ -139,13 +142,13 @@ def _pythons() -> Iterator[tuple[str, str]]:
 
 def _work(folder: pathlib.Path) -> Work:
     words = [sys.executable, str(_HERE.with_name("compat_files.py"))]
-    words += [str(folder), _MODEL.value]
-    words += [_EXPORT_DIR.value] if _EXPORT_DIR.value else []
+    words += [str(folder), flags.FLAGS.model]
+    words += [flags.FLAGS.export_dir] if flags.FLAGS.export_dir else []
     environments.command(words)
     with np.load(folder / "people.npz") as held:
         people = Labels(held["identities"], held["cameras"])
     files = json.loads((folder / "files.json").read_text("utf-8"))
-    exports = pathlib.Path(_EXPORT_DIR.value or folder / "exports").resolve()
+    exports = pathlib.Path(flags.FLAGS.export_dir or folder / "exports").resolve()
     return Work(folder, exports, files, people)
 
 
@@ -274,4 +277,5 @@ def _scores(embeddings: np.ndarray | None, work: Work) -> str:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
