@@ -74,7 +74,7 @@ BATCH_SIZE = flags.DEFINE_integer(
 IMAGES_PER_ID = flags.DEFINE_integer(
     "images_per_id", RunSettings.images_per_id, "K, the images of each person.", 2
 )
-RANDOM_ERASING = flags.DEFINE_float(
+flags.DEFINE_float(
     "random_erasing",
     RunSettings.random_erasing,
     "Probability that a part of a training image is erased; used for people only. A "
@@ -83,23 +83,21 @@ RANDOM_ERASING = flags.DEFINE_float(
     1.0,
 )
 # None instead of 10, because the default depends on the height.
-CROP_PADDING = flags.DEFINE_integer(
+flags.DEFINE_integer(
     "crop_padding",
     None,
     "Pixels by which a training image may shift in each direction; black fills the "
     "gap. Used for people only. Default: 10 at --height=256, in proportion at others.",
     0,
 )
-MOMENTUM = flags.DEFINE_float(
+flags.DEFINE_float(
     "momentum", RunSettings.momentum, "Momentum of the weights' SGD.", 0.0, 1.0
 )
-MARGIN = flags.DEFINE_float(
-    "margin", RunSettings.margin, "Margin of the triplet loss.", 0.0
-)
-DROPOUT = flags.DEFINE_float(
+flags.DEFINE_float("margin", RunSettings.margin, "Margin of the triplet loss.", 0.0)
+flags.DEFINE_float(
     "dropout", RunSettings.dropout, "Dropout rate before triplet features.", 0.0, 1.0
 )
-ZERO_INIT_RESIDUAL = flags.DEFINE_boolean(
+flags.DEFINE_boolean(
     "zero_init_residual",
     RunSettings.zero_init_residual,
     "Start with every CBlock passing its input through, by setting the scale of its "
