@@ -107,7 +107,7 @@ def test_file_batches_show_the_labelled_images(files):
     assert (batches.steps_per_epoch, batches.num_classes) == (2, 5)
     shown = []
     for images, labels in batches.dataset.as_numpy_iterator():
-        pixels = images * preprocess.IMAGENET_STD + preprocess.IMAGENET_MEAN
+        pixels = images * preprocess.IMAGENET.std + preprocess.IMAGENET.mean
         numbers = np.round(pixels.mean((1, 2))[:, 0] * 255 / 20).astype(int)
         expected = np.array([_colour(number) for number in numbers])
         np.testing.assert_allclose(pixels.min((1, 2)) * 255, expected, atol=4)
@@ -139,7 +139,7 @@ def test_an_image_file_is_seen_in_parts_and_mirrored(tmp_path):
     dataset = _dataset("imagenet", samples, samples)
     options = {**_TRAIN, "batch_size": 1, "epochs": 60}
     images = np.concatenate([images for images, _ in _batches(dataset, options)])
-    pixels = (images * preprocess.IMAGENET_STD + preprocess.IMAGENET_MEAN) * 255
+    pixels = (images * preprocess.IMAGENET.std + preprocess.IMAGENET.mean) * 255
     wide = (pixels[:, 16, -1, 0] - pixels[:, 16, 0, 0]) / 252
     tall = (pixels[:, -1, 16, 1] - pixels[:, 0, 16, 1]) / 252
     # 60 tosses of a coin: 30 heads, standard deviation 4.
@@ -187,9 +187,9 @@ def test_file_test_batches_show_the_central_square(tmp_path):
     np.testing.assert_array_equal(labels, [4, 1])
     for image, square in zip(batch.numpy(), squares):
         resized = Image.fromarray(square).resize((14, 28), Image.Resampling.BILINEAR)
-        expected = np.array(resized) / 255 - preprocess.IMAGENET_MEAN
+        expected = np.array(resized) / 255 - preprocess.IMAGENET.mean
         # Two ways to round the weights of a mean: 2 of 255.
-        actual = image * preprocess.IMAGENET_STD
+        actual = image * preprocess.IMAGENET.std
         np.testing.assert_allclose(actual, expected, atol=2.1 / 255)
 
 
@@ -198,7 +198,7 @@ def test_file_test_batches_keep_the_order(files):
     assert [len(images) for images, _ in batches] == [4, 4, 2]
     images, labels = (np.concatenate(part) for part in zip(*batches))
     np.testing.assert_array_equal(labels, files.test.labels)
-    pixels = images * preprocess.IMAGENET_STD + preprocess.IMAGENET_MEAN
+    pixels = images * preprocess.IMAGENET.std + preprocess.IMAGENET.mean
     expected = [_colour(number) for number in range(10)]
     np.testing.assert_allclose(pixels.mean((1, 2)) * 255, expected, atol=3)
 

@@ -79,6 +79,7 @@ _LAYERS = (
     ("cdnet_tf/data/sampling.py", (), "numpy"),
     (_LAYOUTS, (), ""),
     (_DATASETS, (_LAYOUTS,), "numpy"),
+    ("cdnet_tf/data/normalisation.py", (), ""),
     ("cdnet_tf/data/resizing.py", (), "numpy"),
     ("cdnet_tf/data/own_data.py", (_DATASETS, _LAYOUTS), ""),
     ("cdnet_tf/data/doctor.py", (_DATA,), "numpy pillow tensorflow"),
@@ -133,8 +134,8 @@ _LAYERS = (
     (
         "cdnet_tf/deploy/lite.py",
         (
-            *("cdnet_tf/data/resizing.py", "cdnet_tf/deploy/identity.py"),
-            "cdnet_tf/deploy/quiet.py",
+            *("cdnet_tf/data/normalisation.py", "cdnet_tf/data/resizing.py"),
+            *("cdnet_tf/deploy/identity.py", "cdnet_tf/deploy/quiet.py"),
         ),
         "numpy pillow",
     ),

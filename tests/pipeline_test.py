@@ -37,7 +37,7 @@ def images(tmp_path_factory):
 
 def _colours(batch):
     """Reads (identity, number) of each image from its colour, without black borders."""
-    std, mean = np.array(preprocess.IMAGENET_STD), np.array(preprocess.IMAGENET_MEAN)
+    std, mean = np.array(preprocess.IMAGENET.std), np.array(preprocess.IMAGENET.mean)
     pixels = np.round((batch * std + mean) * 255).reshape(len(batch), -1, 3)
     # Erased pixels show the mean, black ones 0; neither has 100 in the last channel.
     shown = [image[np.abs(image[:, 2] - 100) < 4] for image in pixels]

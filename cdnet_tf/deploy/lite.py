@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 
 from cdnet_tf import shipped
-from cdnet_tf.data import resizing
+from cdnet_tf.data import normalisation, resizing
 from cdnet_tf.deploy import identity, quiet
 
 # Whatever is installed, the smallest first.
@@ -29,8 +29,6 @@ _INTERPRETERS = (
 )
 # How the JSON that `tflite_file` writes into a file begins.
 _RECORD = b'{\n "network"'
-# ImageNet's, of red, green and blue, 0..255; for files that say nothing.
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class LiteReid:
@@ -148,10 +146,12 @@ def _normalisation(path: pathlib.Path, dtype: Any) -> tuple[Any, Any]:
     if dtype == np.uint8:
         return None, None
     content = path.read_bytes()
-    mean, std = _MEAN, _STD
+    # For a file that says nothing.
+    imagenet = normalisation.IMAGENET
+    mean, std = 255 * np.array(imagenet.mean), 255 * np.array(imagenet.std)
     begin = content.find(_RECORD)
     if begin >= 0:
         # Bytes that are no JSON follow, and each byte stands for one character.
         said, _ = json.JSONDecoder().raw_decode(content.decode("latin-1"), begin)
-        mean, std = said["input"]["mean"], said["input"]["std"]
-    return np.array(mean, np.float32), np.array(std, np.float32)
+        mean, std = np.array(said["input"]["mean"]), np.array(said["input"]["std"])
+    return mean.astype(np.float32), std.astype(np.float32)
