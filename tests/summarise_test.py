@@ -3,16 +3,19 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from cdnet_tf import shipped
 from cdnet_tf.deploy import measurements
 from cdnet_tf.pedestrians import writer
 from tests import tiny
 
 _ROOT = pathlib.Path(__file__).parent.parent
+_SHIPPED = "market1501/cdnet_x0_25_int8"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,9 @@ def folder(tmp_path_factory):
     (folder / "evaluation.json").write_text(json.dumps(record))
     row = {"file": "cdnet_int8_float_io.tflite", "rank1": 0.25, "mean_ap": 0.125}
     row |= {"bytes": 500_000, "latency_ms": 1.5}
-    (folder / "export_report.json").write_text(json.dumps({"files": [row]}))
+    on_chip = row | {"file": "cdnet_int8.tflite", "variant": "int8"}
+    shutil.copy(shipped.locate(_SHIPPED), folder / on_chip["file"])
+    (folder / "export_report.json").write_text(json.dumps({"files": [row, on_chip]}))
     return folder
 
 
@@ -62,6 +67,8 @@ def test_has_a_line_for_the_network_and_for_each_file(folder):
     assert rows["model.keras"][:2] == ["62.5%", "50.0%"]
     file = "cdnet_int8_float_io.tflite"
     assert rows[file] == ["25.0%", "12.5%", "0.50", "1.50"]
+    # As docs/export.md has it, from the compiler of the chip.
+    assert rows["cdnet_int8.tflite"] == [*rows[file], "0.64"]
     assert f"{folder}/README.txt" in lines[-1]
 
 

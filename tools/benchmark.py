@@ -13,6 +13,7 @@ times mean little on a noisy machine.
   python tools/benchmark.py embed --data_dir=DIR   # a gallery, against Keras
   python tools/benchmark.py embed_bulk --data_dir=DIR    # Beam against a bare loop
   python tools/benchmark.py gallery                # search, filters and recall
+  python tools/benchmark.py service                # the same over HTTP
   python tools/benchmark.py profile                # where a step's time goes
   python tools/benchmark.py inference              # TFLite files against OSNet's
 """
@@ -54,6 +55,7 @@ _PROGRAMS = {
     "embed": ["benchmark_embedding.py"],
     "embed_bulk": ["benchmark_bulk.py"],
     "gallery": ["benchmark_gallery.py"],
+    "service": ["benchmark_service.py"],
     "inference": ["benchmark_inference.py"],
 }
 

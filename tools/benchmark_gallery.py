@@ -41,7 +41,7 @@ _QUERIES = flags.DEFINE_integer("queries", 20, "Timed searches of each kind.", 1
 _DIRECTORY = flags.DEFINE_string(
     "directory",
     None,
-    "Folder in which the gallery is made and then removed; 1,000,000 rows take 4 GB. "
+    "Folder in which the gallery is made and then removed; 1,000,000 rows take 6 GB. "
     "Default: the system's directory for temporary files.",
 )
 _URL = flags.DEFINE_string(

@@ -1,7 +1,8 @@
 r"""Prints one table of a run, from baselines without learning to its exported files.
 
 It compares raw pixels, colour histograms, the network and each exported file on the
-same query and gallery images.
+same query and gallery images. With the extra `npu` it also estimates the time of an
+integer file on a camera's chip.
 
 python tools/summarise.py --flagfile=flags/demo.cfg \
     --model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
@@ -23,7 +24,7 @@ from absl import app, flags
 
 from cdnet_tf import shared_flags, shipped
 from cdnet_tf.data import datasets
-from cdnet_tf.deploy import embedders, export_report, measurements
+from cdnet_tf.deploy import embedders, export_report, measurements, npu
 from cdnet_tf.learn import devices
 from cdnet_tf.retrieval import baselines, ranking
 
@@ -36,6 +37,7 @@ _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Folder that tools/export_tflite.py has filled."
 )
 _RUNS = 50  # timed runs
+_CHIP = "ethos-u65-256"
 
 
 def main(argv: list[str]) -> None:
@@ -50,32 +52,47 @@ def main(argv: list[str]) -> None:
     report = json.loads((exports / export_report.NAME).read_text("utf-8"))
     data = shared_flags.read_data(["query", "gallery"])
     rows = [
-        (name, dataclasses.asdict(_score(embed, data)), "", "")
+        (name, dataclasses.asdict(_score(embed, data)), "", "", "")
         for name, embed in baselines.BASELINES.items()
     ]
     size, ms = model.stat().st_size, _milliseconds(model)
-    rows.append((model.name, measured["scores"], f"{size / 1e6:.2f}", f"{ms:.2f}"))
+    rows.append((model.name, measured["scores"], f"{size / 1e6:.2f}", f"{ms:.2f}", ""))
     for each in report["files"]:
         size, ms = each["bytes"], each["latency_ms"]
-        rows.append((each["file"], each, f"{size / 1e6:.2f}", f"{ms:.2f}"))
+        chip = _on_chip(exports / each["file"], each.get("variant"))
+        rows.append((each["file"], each, f"{size / 1e6:.2f}", f"{ms:.2f}", chip))
     print(_table(rows))
+    estimate = f" On {_CHIP}: Vela's estimate." if any(row[-1] for row in rows) else ""
     print(
         f"{len(data.query):,} queries, {len(data.gallery):,} gallery images. "
         f"ms: median of one image, TensorFlow {tf.__version__}, .tflite on one thread."
-        f"\n\nNetwork, scores and curves: {model.parent}\n"
+        f"{estimate}\n\nNetwork, scores and curves: {model.parent}\n"
         f"Files for phones and cameras, and how to run them: "
         f"{exports / export_report.README}"
     )
 
 
-def _table(rows: Sequence[tuple[str, Mapping, str, str]]) -> str:
+def _table(rows: Sequence[tuple[str, Mapping, str, str, str]]) -> str:
     """Renders name, scores, megabytes and milliseconds, one network in each line."""
     width = max(len(name) for name, *_ in rows)
-    lines = [f"\n{'':<{width}}{'rank-1':>8}{'mAP':>8}{'MB':>8}{'ms':>8}"]
-    for name, scores, megabytes, ms in rows:
+    chip = f"{_CHIP + ', ms':>20}" if any(row[-1] for row in rows) else ""
+    lines = [f"\n{'':<{width}}{'rank-1':>8}{'mAP':>8}{'MB':>8}{'ms':>8}{chip}"]
+    for name, scores, megabytes, ms, estimate in rows:
         shares = f"{scores['rank1']:>8.1%}{scores['mean_ap']:>8.1%}"
-        lines.append(f"{name:<{width}}{shares}{megabytes:>8}{ms:>8}")
+        line = f"{name:<{width}}{shares}{megabytes:>8}{ms:>8}{estimate:>20}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def _on_chip(path: pathlib.Path, variant: str | None) -> str:
+    """Milliseconds on a camera's chip; empty if none runs the file, or without Vela."""
+    if variant not in npu.VARIANTS:
+        return ""
+    try:
+        (target,) = npu.targets([_CHIP])
+        return f"{npu.compiled(path, target)[1]['milliseconds']:.2f}"
+    except npu.NpuError:
+        return ""
 
 
 def _score(embed, data: datasets.ReidDataset) -> ranking.Scores:

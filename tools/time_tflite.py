@@ -1,12 +1,13 @@
-"""Times TFLite files in the runtime that this Python has; other tools start it.
+"""Times TFLite files on one image and one thread, in the runtime that this Python has.
 
-For each line on stdin, every file is run on one image and one thread, and a JSON list
+It needs NumPy and ai-edge-litert, or TensorFlow, and nothing of this package, so that
+one may copy it to any board with Python.
+
+    python tools/time_tflite.py --rounds=25 FILE...
+
+prints the median milliseconds of each file, all files run in turn. Without --rounds the
+program serves other tools: for each line on stdin, every file is run, and a JSON list
 of milliseconds is written to stdout.
-
-    python tools/time_tflite.py FILE...
-
-This program needs NumPy and the runtime, but not this package, which is not installed
-where it runs.
 
 Times are those of the thread on the CPU, so interruptions by other processes do not
 count.
@@ -14,9 +15,11 @@ count.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
+import statistics
 import sys
 import time
 from importlib import metadata
@@ -27,8 +30,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--rounds", type=int, help="how often each file runs")
+    said = parser.parse_args()
     make, runtime = _runtime()
-    interpreters = [_loaded(make, path) for path in sys.argv[1:]]
+    interpreters = [_loaded(make, path) for path in said.files]
+    if said.rounds:
+        rounds = [[_timed(each) for each in interpreters] for _ in range(said.rounds)]
+        print(f"{runtime}, median of {said.rounds} rounds")
+        for path, times in zip(said.files, zip(*rounds)):
+            print(f"{statistics.median(times):9.3f} ms  {path}")
+        return
     print(json.dumps(runtime), flush=True)
     for _ in sys.stdin:
         print(json.dumps([_timed(each) for each in interpreters]), flush=True)
