@@ -11,8 +11,8 @@ DEVICE = flags.DEFINE_string(
     "device",
     None,
     "To measure: an Ethos-U such as ethos-u65-256, `litert` or `benchmark_model`. To "
-    "search for: a file of tools/measure_latency.py, or ethos-u65-256 or "
-    "ethos-u85-256, whose files come with the package.",
+    "search for: a file of tools/measure_latency.py, or ethos-u55-256, ethos-u65-256 "
+    "or ethos-u85-256, whose files come with the package.",
 )
 WIDTH_MULTIPLIERS = flags.DEFINE_list(
     "width_multipliers",
