@@ -209,6 +209,7 @@ _LAYERS = (
         (*_LIBRARIES, *_SHARED, "cdnet_tf/search.py"),
         "absl_py",
     ),
+    ("tools/benchmark_service.py", _LIBRARIES, "absl_py numpy pillow urllib3"),
     ("tools/*.py", *_PROGRAM),
     (
         "tests/*.py",

@@ -13,6 +13,7 @@ line for each row of the table. Random weights take as long as trained ones.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import pathlib
 import shlex
@@ -159,32 +160,25 @@ def _timed(
 
 
 def _draw(times: Mapping[Row, float], runtime: str, path: pathlib.Path) -> None:
-    picture = figure.Figure(figsize=(6.4, 4), layout="constrained")
+    picture = figure.Figure(figsize=(8, 4), layout="constrained")
     axes = picture.subplots()
-    for (width, epochs), color in zip(sorted({row[2:4] for row in times}), _COLORS):
-        chosen = [row for row in times if row[2:4] == (width, epochs)]
-        label = f"width {width:g}, {epochs} epochs"
-        spots = [times[row] for row in chosen], [row.mean_ap for row in chosen]
-        axes.plot(*spots, "o", color=color, label=label)
-        for row in chosen:
-            axes.annotate(
-                row.name.removesuffix(f"_{epochs}"),
-                (times[row], row.mean_ap),
-                xytext=(4, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
+    lengths = sorted({row[2:4] for row in times})
+    for (row, time), marker in zip(times.items(), itertools.cycle("osDv^<>PX*")):
+        network = row.name.removesuffix(f"_{row.epochs}")
+        label = f"{network}, width {row.width_multiplier:g}, {row.epochs} epochs"
+        color = f"C{lengths.index(row[2:4])}"
+        axes.plot(time, row.mean_ap, marker, color=color, markersize=8, label=label)
     axes.set_xscale("log")
+    axes.set_xticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+    axes.set_xlim(0.7 * min(times.values()), 1.4 * max(times.values()))
     axes.set_xlabel(f"ms for one image, int8, one thread, {runtime}")
     axes.set_ylabel("mAP on Market-1501, %")
-    axes.set_title(f"Networks at {_HEIGHT}x{_WIDTH}")
+    axes.set_title(f"Accuracy against time at {_HEIGHT}x{_WIDTH}")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
+    picture.legend(loc="outside right upper", fontsize=8)
     with atomic_files.replacing(path) as partial:
         picture.savefig(partial, dpi=110, format="png")
 
-
-_COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
 
 if __name__ == "__main__":
     define_flags()
