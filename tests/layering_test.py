@@ -209,6 +209,7 @@ _LAYERS = (
         (*_LIBRARIES, *_SHARED, "cdnet_tf/search.py"),
         "absl_py",
     ),
+    ("tools/draw_page.py", _EVERYWHERE, "absl_py pillow playwright"),
     ("tools/benchmark_service.py", _LIBRARIES, "absl_py numpy pillow urllib3"),
     ("tools/*.py", *_PROGRAM),
     (

@@ -173,3 +173,14 @@ def test_fits_a_phone_in_the_dark(page):
 def test_shows_the_interface(page, address):
     page.goto(f"{address}docs")
     expect(page.locator("#swagger")).to_contain_text("/v1/search/photo")
+
+
+def test_the_picture_for_the_docs_shows_both_screens(browser, address, tmp_path):
+    draw_page = pytest.importorskip("tools.draw_page")
+    photo = tmp_path / "blue.png"
+    photo.write_bytes(service_people.picture("blue"))
+    picture = draw_page.side_by_side(browser, address, service_people.TOKEN, photo)
+    assert picture.size == (1200 + 20 + 390, 800)
+    # The wide screen is light and the phone is dark.
+    assert min(picture.getpixel((5, 795))) > 200
+    assert max(picture.getpixel((1605, 795))) < 60
