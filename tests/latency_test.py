@@ -53,6 +53,14 @@ def test_says_at_which_settings_a_device_was_measured(tmp_path):
         device.milliseconds(_CDNET)
 
 
+def test_warns_of_times_that_failed_the_test(tmp_path):
+    record = _record()
+    record["settings"][0]["judgement"]["accepted"] = False
+    device = latency.load(_file(tmp_path, record))
+    with pytest.warns(UserWarning, match="mine at x0.5_128x64 are inaccurate"):
+        device.milliseconds(_CDNET, 0.5, 128, 64)
+
+
 def _without_a_branch(record):
     del record["settings"][0]["model"]["branches"][2]["(3,5,1)"]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -87,6 +88,8 @@ class Device(NamedTuple):
     ) -> Additive:
         """Returns the times of all genotypes at one width and input size.
 
+        Warns where tools/measure_latency.py has refused the times as too inaccurate.
+
         Raises:
           ValueError: the device was not measured at this width and input size.
         """
@@ -97,6 +100,13 @@ class Device(NamedTuple):
                 f"{self.name} was not measured at {setting}, but at {known}; use one "
                 "of these, or run tools/measure_latency.py with --width_multipliers "
                 "and --sizes."
+            )
+        if not self.accepted[setting]:
+            warnings.warn(
+                f"The times of {self.name} at {setting} are inaccurate: they failed the "
+                "test of tools/measure_latency.py. Measure again on a quiet machine, or "
+                "with more --files.",
+                stacklevel=2,
             )
         return self.settings[setting]
 
