@@ -1,4 +1,4 @@
-"""Makes matches of rows that a store has found."""
+"""Turns the rows that a store found into `Match` objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from cdnet_tf.gallery.tracks import Ranked
 
 
 def of_rows(table: pyarrow.Table) -> list[Match]:
-    """Rows with their `squared` distances, nearest first, equally near ones by key."""
+    """Returns a match for each row, nearest first; equally near rows go by key.
+
+    Args:
+      table: the columns `rows.DESCRIPTION`, and `squared`, the squared distance.
+    """
     found = [
         _match(row, math.sqrt(max(0.0, squared)))
         for row, squared in zip(_described(table), table["squared"].to_pylist())
@@ -23,9 +27,10 @@ def of_rows(table: pyarrow.Table) -> list[Match]:
 
 
 def of_tracks(ranked: Iterable[Ranked], tables: Iterable[pyarrow.Table]) -> list[Match]:
-    """Tracks, in their order, described by the rows of their keys.
+    """Returns a match for each ranked track, in the same order.
 
-    A row that was deleted since the ranking is left out.
+    A match describes the row that `Ranked.key` names. A track is left out if this row
+    was deleted after the ranking.
     """
     found = {row["key"]: row for table in tables for row in _described(table)}
     return [

@@ -1,4 +1,4 @@
-"""Reads conditions as a caller writes them."""
+"""Turns the conditions of a search, as a caller writes them, into a `Where`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def meant(
     since: datetime.datetime | None = None,
     until: datetime.datetime | None = None,
 ) -> Where:
-    """Checks the conditions of a search; a single camera stands for a list of one.
+    """Checks the conditions of a search; a single camera counts as a list of one.
 
     Raises:
-      ValueError: a camera or time that `Gallery.add` would refuse, too.
+      ValueError: `Gallery.add` would refuse a camera or a time, too.
     """
     return Where(
         cameras=_cameras(cameras),

@@ -1,11 +1,11 @@
-"""A gallery's folder on disk: the file of its settings, and who may use it when.
+"""Keeps a gallery's settings in its folder, and locks the folder.
 
     PATH/gallery.json    format, network, dimensions, retention
     PATH/rows.lance/     the rows, in LanceDB's format
     PATH/*.lock          empty files, which processes lock
 
-The locks belong to the operating system (`flock`), so a killed process leaves none
-behind. They hold among the processes and threads of one machine.
+The operating system holds the locks (`flock`), and frees those of a process that is
+killed. They work between the processes and threads of one machine only.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Folder:
     """Reads and writes the settings, and hands out the locks."""
 
     def __init__(self, path: str | os.PathLike):
-        """Checks the folder; makes nothing.
+        """Checks the folder, and creates nothing.
 
         Raises:
-          ValueError: the path is a file, or a folder of something else.
-          VersionError: a gallery of another version.
+          ValueError: the path is a file, or a folder that holds something else.
+          VersionError: another version of this package wrote the gallery.
         """
         self.path = pathlib.Path(path)
         self._file = self.path / _SETTINGS
@@ -51,10 +51,10 @@ class Folder:
         self.read()
 
     def read(self) -> Settings:
-        """The settings as they are now; those of an empty gallery if there is none.
+        """Returns the settings as they are now, or the defaults if there is no gallery.
 
         Raises:
-          VersionError: a gallery of another version.
+          VersionError: another version of this package wrote the gallery.
         """
         try:
             found = json.loads(self._file.read_text("utf-8"))
@@ -70,10 +70,10 @@ class Folder:
         )
 
     def change(self, **values: Any) -> Settings:
-        """Replaces some settings; call it within `writing`."""
+        """Replaces some settings. The caller must be inside `writing`."""
         settings = dataclasses.replace(self.read(), **values)
         found = dataclasses.asdict(settings)
-        # A named tuple would be written as a list.
+        # JSON would write a named tuple as a list.
         found["network"] = settings.network._asdict() if settings.network else None
         since = settings.unerased_since
         found["unerased_since"] = since.isoformat() if since else None
@@ -83,27 +83,28 @@ class Folder:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Waits until nobody else writes, and keeps others from writing."""
+        """Waits until nobody else writes, and locks out other writers."""
         self.path.mkdir(parents=True, exist_ok=True)
         with self._locked("writer", fcntl.LOCK_EX):
             yield
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Keeps the files of the version that is being read from being removed."""
+        """Protects the files that are being read from removal."""
         with contextlib.ExitStack() as held:
-            # Whoever waits to remove files holds the gate, so that readers who come
-            # later cannot keep it waiting for ever.
+            # A process that waits to remove files holds the gate. Readers that come
+            # later stop there, so that they cannot delay the removal for ever.
             with self._locked("gate", fcntl.LOCK_SH):
                 held.enter_context(self._locked("readers", fcntl.LOCK_SH))
             yield
 
     @contextlib.contextmanager
     def removing(self, wait: bool = True) -> Iterator[bool]:
-        """Keeps others from reading; yields whether nobody reads.
+        """Locks out readers, and yields True if nobody reads.
 
         Args:
-          wait: until nobody reads; otherwise False is yielded while somebody does.
+          wait: whether to wait until nobody reads. Without waiting, False is yielded
+            if somebody reads.
         """
         how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         with contextlib.ExitStack() as held:
@@ -118,7 +119,8 @@ class Folder:
 
     @contextlib.contextmanager
     def _locked(self, name: str, how: int) -> Iterator[None]:
-        # Opened anew each time: threads with one descriptor would share its lock.
+        # The file is opened anew each time, because threads with one descriptor would
+        # share its lock.
         descriptor = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, how)

@@ -1,7 +1,7 @@
-"""Embeddings of many cameras, kept and asked: `Gallery`.
+"""`Gallery` keeps the embeddings of many cameras, and finds the nearest ones.
 
-Whatever is common to all databases stands here: checks, the network's identity, pooled
-tracks, retention. A `store.Store` keeps the rows.
+This module has what both databases share: checks, the network's identity, and pooled
+tracks. A `store.Store` keeps the rows, and `retention` deletes them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Gallery(retention.Retention):
             for match in gallery.search(reid(path), k=10, not_cameras=["entrance"]):
                 print(match.distance, match.camera, match.time, match.picture)
 
-    A folder may be used by several processes of one machine, a server by many machines.
-    Methods may be called from several threads. A row that was added is found by every
-    search that begins later, in every process.
+    Several processes of one machine may share a folder; many machines may share a
+    server. Methods may be called from several threads. Every search that begins after
+    an addition finds the new rows, in every process.
 
     Attributes:
       location: the path or URL, without a password.
@@ -60,21 +60,21 @@ class Gallery(retention.Retention):
         network: NetworkLike | None = None,
         memory_mb: int = store.MEMORY_MB,
     ):
-        """Opens a gallery. One that does not exist is made when rows are added.
+        """Opens a gallery. If there is none, the first addition creates it.
 
         Args:
           path_or_url: a folder, or `postgresql://USER:PASSWORD@HOST/DATABASE`.
-          network: whose embeddings are added and searched for: anything with a `name`
-            and a `checksum`, such as `cdnet_tf.load(...).network` or a
-            `cdnet_tf.Network`. The first rows fix the network of the gallery for ever.
-          memory_mb: how much memory this process may use for a copy of a folder's
-            embeddings, in MiB; the first search makes it. Larger galleries are searched
+          network: the network that made the embeddings: an object with a `name` and a
+            `checksum`, such as `cdnet_tf.load(...).network` or a `cdnet_tf.Network`.
+            The first rows fix the network of the gallery for ever.
+          memory_mb: MiB of memory that this process may use for a copy of a folder's
+            embeddings. The first search makes the copy. Larger galleries are searched
             in their files. A gallery in PostgreSQL needs no copy.
 
         Raises:
-          ValueError: the path holds something else, or embeddings of another network;
-            or less than no memory.
-          store.VersionError: a gallery of another version.
+          ValueError: the path holds something else or embeddings of another network,
+            or `memory_mb` is below 0.
+          store.VersionError: another version of this package wrote the gallery.
           ImportError: the packages of this kind of gallery are not installed.
         """
         self._network = None if network is None else same_network.checked(network)
@@ -96,24 +96,24 @@ class Gallery(retention.Retention):
         """Adds rows, all or none of them, and returns how many were new.
 
         A row whose key is in the gallery already is left out, so a batch may be added
-        again after a failure. Batches of some thousand rows are quickest.
+        again after a failure. Batches of some thousand rows are the fastest.
 
         Args:
-          embeddings: (n, d) finite numbers of any length; kept normalised to length 1.
-          cameras: n texts or whole numbers, or one for all rows. Kept as text: 3 and
-            "3" are one camera.
+          embeddings: (n, d) finite numbers. They are normalised to length 1.
+          cameras: n texts or whole numbers, or one for all rows. They are kept as text,
+            so 3 and "3" are the same camera.
           times: n `datetime` objects with a time zone or NumPy times (taken for UTC),
             or one for all rows.
-          keys: n texts. Left out, a key is made of the row's camera, time, track and
-            embedding.
+          keys: n texts. By default, a row's key is a hash of its camera, time, track
+            and embedding.
           tracks: n texts, whole numbers or None, or one for all rows.
           pictures: n paths, encoded pictures of up to 1 MiB, or None.
           metadata: n dicts that JSON can hold, or None.
-          network: as in `__init__`, which it replaces for this call.
+          network: replaces the network of `__init__` in this call.
 
         Raises:
-          ValueError: a row is wrong, the network is unknown or another one, or the
-            embeddings have another number of dimensions than the gallery's.
+          ValueError: a row is wrong, no network is named, or the network or the number
+            of dimensions is not the gallery's.
           OSError: the gallery cannot be written, for instance because the disk is full.
         """
         known = self._known_network(network)
@@ -131,19 +131,19 @@ class Gallery(retention.Retention):
     def add_parquet(
         self, path: str | os.PathLike, *, network: NetworkLike | None = None
     ) -> int:
-        """Adds the rows of Parquet files, some thousand at a time; returns how many.
+        """Adds the rows of Parquet files, and returns how many were new.
 
         Args:
-          path: a file that `export` wrote: it has the columns key, embedding, camera
-            and time, and may have track, picture_path, picture and metadata; or the
-            folder of a bulk embedding, all of whose shards must be there. Rows with an
-            `error` are left out. After a failure both may be added again.
-          network: as in `__init__`, which it replaces for this call. Without either it
-            is the one that the file names.
+          path: a file, such as `export` writes, or the folder of a bulk embedding with
+            all its shards. Files have the columns key, embedding, camera and time, and
+            may have track, picture_path, picture and metadata. Rows with an `error` are
+            left out. After a failure, the same path may be added again.
+          network: replaces the network of `__init__` in this call. If neither is given,
+            it is the network that the file names.
 
         Raises:
-          ValueError, OSError: as `add`; a column or a shard is missing; or a file names
-            another network, and then nothing is added.
+          ValueError, OSError: as `add`. Or a column or a shard is missing. Or a file
+            names another network; then nothing is added.
         """
         files = parquet.files(path)
         named = {file: parquet.read_network(file) for file in files}
@@ -167,29 +167,31 @@ class Gallery(retention.Retention):
         pool_tracks: bool = False,
         network: NetworkLike | None = None,
     ) -> list:
-        """Finds the rows nearest to a query, or the tracks.
+        """Finds the rows, or the tracks, that are nearest to a query.
 
         Args:
-          query: (d,) an embedding of any length; (n, d) several of them; or the key of
-            a row, which then is among the matches itself.
-          k: how many matches to return at most.
-          cameras, not_cameras: only rows of these cameras; none of these.
-          since, until: only rows of this time span; `until` itself is outside.
-          exact: compare with every row, where the index would be quicker and might
-            miss a match. Every search does in a folder that fits into memory, without
-            an index, and where conditions leave few rows.
+          query: an embedding (d,) or several (n, d), of any length; or the key of a
+            row, which is then among the matches itself.
+          k: greatest number of matches to return, at least 1.
+          cameras: search only the rows of these cameras.
+          not_cameras: leave out the rows of these cameras.
+          since, until: search only the rows from `since` on and before `until`.
+          exact: compare the query with every row, instead of using the index, which is
+            faster and may miss a match. Every search is exact without an index; in a
+            folder also where the embeddings fit into memory or where the conditions
+            leave few rows.
           pool_tracks: rank tracks by the mean of their rows' embeddings, normalised to
-            length 1. Conditions choose the rows before. Such a search reads all these
-            rows, so it takes long in a large gallery.
-          network: as in `__init__`, which it replaces for this call.
+            length 1. Only rows that meet the conditions count. The search reads all of
+            them, so it takes long in a large gallery.
+          network: replaces the network of `__init__` in this call.
 
         Returns:
-          `records.Match` objects, nearest first, equally near ones by key; for several
-          queries a list of such lists.
+          A list of `records.Match`, nearest first; equally near rows are in the order
+          of their keys. For several queries, a list of such lists.
 
         Raises:
-          ValueError: a query that `add` would refuse, the network is unknown or
-            another one, k is below 1, or the key is not in the gallery.
+          ValueError: `add` would refuse the query, no network is named or it is not the
+            gallery's, k is below 1, or no row has the key.
         """
         if k < 1:
             raise ValueError(f"k={k} asks for no match; use at least 1.")
@@ -205,21 +207,25 @@ class Gallery(retention.Retention):
         return found if np.ndim(query) == 2 else found[0]
 
     def count(self, **chosen: Any) -> int:
-        """Counts rows; cameras, not_cameras, since and until are those of `search`."""
+        """Counts rows.
+
+        Args:
+          **chosen: cameras, not_cameras, since and until, as in `search`.
+        """
         return self._store.count(conditions.meant(**chosen))
 
     def scan(
         self, columns: Sequence[str] = rows.DESCRIPTION, **chosen: Any
     ) -> Iterator[pyarrow.Table]:
-        """Yields rows as Arrow tables, some thousand at a time, in no order.
+        """Yields rows as Arrow tables, some thousand at a time, in any order.
 
         Args:
-          columns: of key, embedding, camera, time, track, picture_path, picture and
-            metadata.
+          columns: some of key, embedding, camera, time, track, picture_path, picture
+            and metadata.
           **chosen: cameras, not_cameras, since and until, as in `search`.
 
         Raises:
-          ValueError: an unknown column.
+          ValueError: a column is unknown, or none is named.
         """
         unknown = set(columns) - set(rows.schema(1).names)
         if unknown or not columns:
@@ -230,18 +236,18 @@ class Gallery(retention.Retention):
         return self._store.scan(conditions.meant(**chosen), columns)
 
     def prepare(self) -> None:
-        """Copies embeddings into memory now, as far as `memory_mb` allows.
+        """Copies the embeddings into memory now, if `memory_mb` allows.
 
-        Otherwise the first search does, and takes about a second for a GiB.
+        Otherwise the first search copies them, which takes about a second per GiB.
         """
         self._store.prepare()
 
     def index(self) -> None:
-        """Builds the index, or takes in the rows that were added since.
+        """Builds the approximate index, or adds newer rows to it.
 
-        Worth it for a folder whose embeddings do not fit into `memory_mb`, and in
-        PostgreSQL from some 100,000 rows on; a small gallery gets none. Rows that are
-        not in the index yet are found all the same. Additions wait meanwhile.
+        An index pays for a folder whose embeddings do not fit into `memory_mb`, and in
+        PostgreSQL from some 100,000 rows on; a small gallery gets none. Searches also
+        find rows that are not in the index yet. Additions wait until it is built.
         """
         self._store.index()
 
@@ -252,7 +258,7 @@ class Gallery(retention.Retention):
           The number of rows.
 
         Raises:
-          ValueError: nothing was ever added.
+          ValueError: no row was ever added.
         """
         settings = self._store.settings()
         if settings.network is None or settings.dimensions is None:
@@ -265,11 +271,11 @@ class Gallery(retention.Retention):
 
     @property
     def settings(self) -> Settings:
-        """Network, dimensions, retention, and since when deleted bytes wait."""
+        """The network, dimensions, retention, and since when deleted rows wait."""
         return self._store.settings()
 
     def close(self) -> None:
-        """Gives back files and connections. The gallery cannot be used any more."""
+        """Closes files and connections. The gallery cannot be used afterwards."""
         self._store.close()
 
     def __enter__(self) -> Gallery:
@@ -301,7 +307,7 @@ class Gallery(retention.Retention):
     def _queries(
         self, query: np.ndarray | str, network: NetworkLike | None
     ) -> np.ndarray:
-        """The query's embeddings (n, d), of length 1."""
+        """Returns the query as embeddings of length 1, (n, d) float32."""
         if isinstance(query, str):
             where = Where(keys=(rows.text(query, "key"),))
             for table in self._store.scan(where, ["embedding"]):

@@ -1,4 +1,4 @@
-"""Rows in a folder, kept by LanceDB: no server, several processes of one machine."""
+"""Keeps rows in a folder with LanceDB, for several processes of one machine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from cdnet_tf.gallery.rows import DESCRIPTION, nothing
 
 _TABLE = "rows"
 _INDEX = "embedding_idx"
-# Every addition makes a fragment; many of them slow each search and each addition.
+# Every addition makes a fragment, and many fragments slow searches and additions.
 _MOST_SMALL_FRAGMENTS = 64
-# Versions older than this are removed in passing, if nobody reads.
+# Versions older than this are removed when the folder is tidied, if nobody reads.
 _OLD = datetime.timedelta(hours=1)
 _NEVER = datetime.timedelta(days=36_500)
 _SCANNED_ROWS = 10_000
-# Of the index: lists that are searched first when nothing is filtered out, and how
-# many times k candidates are measured again by their full embeddings.
+# The index is searched in this many lists first, if no row is filtered out. This many
+# times k candidates are then compared again by their full embeddings.
 _LISTS = 24
 _REFINED = 8
 
@@ -46,14 +46,14 @@ class LanceStore:
         list_rows: int = 8192,
         memory_bytes: int = 0,
     ):
-        """Opens a folder; nothing is made before the first row.
+        """Opens a folder, which the first row creates.
 
         Args:
           path: of the folder.
           exact_rows, exact_share: as in `store.is_exact`.
-          list_rows: how many rows a list of the index has on average.
-          memory_bytes: as long as the embeddings take no more memory, searches compare
-            with all of them in memory.
+          list_rows: mean number of rows in a list of the index.
+          memory_bytes: memory that a copy of the embeddings may use. Searches are exact
+            while the embeddings fit into it.
 
         Raises:
           ValueError, VersionError: as `folder.Folder`.
@@ -65,11 +65,11 @@ class LanceStore:
         self._opened: lancedb.table.Table | None = None
 
     def settings(self) -> Settings:
-        """Reads them from the folder."""
+        """Reads the settings from the folder."""
         return self._folder.read()
 
     def claim(self, network: Network, dimensions: int) -> Settings:
-        """Writes network and dimensions unless others are written."""
+        """Writes network and dimensions, unless some are written already."""
         with self._writing():
             found = self._folder.read()
             if found.network is None:
@@ -95,9 +95,9 @@ class LanceStore:
     def search(
         self, query: np.ndarray, k: int, where: Where, exact: bool
     ) -> pyarrow.Table:
-        """Searches row by row in memory, or in the files.
+        """Searches row by row in memory, or else in the files.
 
-        In the files the index is used where the filter leaves many rows.
+        In the files, the index is used if the filter leaves many rows.
         """
         with self._reading() as table:
             if table is None:
@@ -116,7 +116,7 @@ class LanceStore:
             return found if len(found) == min(k, matching) else search.exactly()
 
     def scan(self, where: Where, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-        """Reads the version that is the newest at the start."""
+        """Yields the rows of the version that is the newest at the start."""
         with self._reading() as table:
             if table is None:
                 return
@@ -127,7 +127,7 @@ class LanceStore:
                 yield pyarrow.Table.from_batches([batch])
 
     def count(self, where: Where) -> int:
-        """Counts without reading embeddings."""
+        """Counts the rows without reading embeddings."""
         with self._reading() as table:
             return 0 if table is None else table.count_rows(_sql(where))
 
@@ -139,7 +139,7 @@ class LanceStore:
             table = self._table()
             if table is None or not table.count_rows(_sql(where)):
                 return 0
-            # Noted first: a process that is killed in between has not forgotten it.
+            # The note comes first, so that it exists if the process is killed then.
             if self._folder.read().unerased_since is None:
                 now = datetime.datetime.now(datetime.timezone.utc)
                 self._folder.change(unerased_since=now)
@@ -159,17 +159,18 @@ class LanceStore:
                 )
                 table.checkout_latest()
                 table.optimize(cleanup_older_than=_NEVER)
-                # A version remembers the condition of the deletion that made it.
+                # A version records the condition of the deletion that made it, which
+                # may name a person's row. This deletion of no row makes a newer one.
                 table.delete("false")
                 with self._folder.removing():
                     _remove_old_versions(table)
-                # So that no deleted row stays in memory.
+                # The copy in memory may hold deleted rows, too.
                 self._copy.drop()
             if self._folder.read().unerased_since is not None:
                 self._folder.change(unerased_since=None)
 
     def expire(self, before: datetime.datetime) -> int:
-        """Deletes and erases, if there is anything to erase."""
+        """Deletes the rows before a time; erases deleted rows, if there are any."""
         count = self.delete(Where(until=before))
         if self.settings().unerased_since is not None:
             self.erase()
@@ -182,7 +183,7 @@ class LanceStore:
                 self._copy.of(table)
 
     def index(self) -> None:
-        """Builds an IVF index of 8-bit codes, or takes new rows into it."""
+        """Builds an IVF index of 8-bit codes, or adds new rows to it."""
         if not self._folder.path.exists():
             return
         with self._writing():
@@ -196,12 +197,12 @@ class LanceStore:
                 table.create_index("embedding", config=config, name=_INDEX)
 
     def close(self) -> None:
-        """Lets go of the table and of the memory; the files need no closing."""
+        """Drops the table and the copy in memory; the files need no closing."""
         self._opened = None
         self._copy.drop()
 
     def _tidy(self, table: lancedb.table.Table) -> None:
-        """Merges small files, and takes new rows into the index."""
+        """Merges small files, and adds new rows to the index."""
         table.optimize(cleanup_older_than=_NEVER)
         with self._folder.removing(wait=False) as alone:
             if alone:
@@ -212,11 +213,11 @@ class LanceStore:
         with self._folder.writing():
             try:
                 yield
-            except RuntimeError as error:  # all that LanceDB's core raises
+            except RuntimeError as error:  # LanceDB's core raises nothing else.
                 raise OSError(
                     f"The gallery {self._folder.path} could not be written: {error}. "
-                    "It is as it was before or as it should be now, never in between. "
-                    "Look for a full disk or missing rights, then do the same again."
+                    "What was being changed is changed whole or not at all. Look for a "
+                    "full disk or missing permissions, then do the same again."
                 ) from error
 
     @contextlib.contextmanager
@@ -228,21 +229,22 @@ class LanceStore:
             yield self._table()
 
     def _table(self) -> lancedb.table.Table | None:
-        """The table of rows; None where there is none yet."""
+        """Returns the table of rows, or None if there is none yet."""
         versions = self._folder.path / f"{_TABLE}.lance" / "_versions"
         if self._opened is None and any(versions.glob("*.manifest")):
             self._opened = self._connected().open_table(_TABLE)
         return self._opened
 
     def _made(self, schema: pyarrow.Schema) -> lancedb.table.Table:
-        """The table of rows, made if there is none; call it within `writing`."""
+        """Returns the table of rows, and creates it if needed, inside `_writing`."""
         self._opened = self._table() or self._connected().create_table(
             _TABLE, schema=schema
         )
         return self._opened
 
     def _connected(self) -> lancedb.db.DBConnection:
-        # Connecting makes the folder. Each reading looks for what others have written.
+        # Connecting creates the folder. With an interval of 0, each read looks for what
+        # other processes have written.
         return lancedb.connect(
             str(self._folder.path), read_consistency_interval=datetime.timedelta(0)
         )
@@ -250,7 +252,7 @@ class LanceStore:
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    """One query, which may be put in two ways."""
+    """One query, which can be answered exactly or by the index."""
 
     table: lancedb.table.Table
     query: np.ndarray
@@ -261,10 +263,14 @@ class _Search:
         return _squared(self._asked().bypass_vector_index().to_arrow())
 
     def by_index(self, some: int, lists: int) -> pyarrow.Table:
-        """Searches some of the index's lists, and more until that changes nothing.
+        """Searches more and more lists of the index, until the result stays the same.
 
-        The lists whose centres are nearest to the query may hold rows of the wrong
-        cameras alone, so no fixed number of lists is enough under every filter.
+        A fixed number of lists is not enough for every filter: the lists whose centres
+        are nearest to the query may hold only rows of cameras that are filtered out.
+
+        Args:
+          some: number of lists to search first.
+          lists: number of lists in the index.
         """
         found = self._in_lists(some)
         while some < lists:
@@ -290,7 +296,7 @@ def _has_index(table: lancedb.table.Table) -> bool:
 
 def _remove_old_versions(table: lancedb.table.Table) -> None:
     with warnings.catch_warnings():
-        # The warning is of other readers and writers; the locks keep them waiting.
+        # LanceDB warns of other readers and writers, but the locks keep them waiting.
         warnings.filterwarnings("ignore", "optimize", UserWarning)
         table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
 
@@ -300,7 +306,7 @@ def _squared(found: pyarrow.Table) -> pyarrow.Table:
 
 
 def _sql(where: Where) -> str | None:
-    """The condition as LanceDB reads it; None if there is none."""
+    """Returns the condition in LanceDB's SQL, or None if there is none."""
     parts = []
     for column, values in (
         ("camera", where.cameras),

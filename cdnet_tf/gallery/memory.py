@@ -1,8 +1,8 @@
-"""A copy of the embeddings of a folder, searched row by row in memory.
+"""Copies a folder's embeddings into memory, and searches them row by row.
 
-Multiplying 100,000 embeddings by a query takes NumPy less time than any database takes
-to look into an index, and no filter makes it inexact. Whatever else a row has stays in
-the folder, and is read there for the rows that were found.
+NumPy multiplies 100,000 embeddings by a query in less time than any database needs to
+search an index, and the result is exact under every filter. All other columns stay in
+the folder, and are read for the rows that were found.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cdnet_tf.gallery.records import Where
 from cdnet_tf.gallery.rows import DESCRIPTION, nothing
 
 _BATCH_ROWS = 8192
-# Of a row, beside its embedding: number in Lance, camera and time.
+# A row has its number in Lance, its camera and its time beside its embedding.
 _ROW_BYTES = 20
-# Where a filter leaves a smaller share, copying these rows is quicker than multiplying
-# all rows.
+# If a filter leaves a smaller share of the rows, copying these is faster than
+# multiplying all rows.
 _SMALL_SHARE = 0.25
-# Products of float32 are rounded, so that some more rows are measured exactly.
+# Products of float32 are rounded, so this many more rows are compared exactly.
 _SPARE = 16
 
 
@@ -34,8 +34,8 @@ class _Part:
     """The rows of one fragment of Lance; the files of a fragment never change.
 
     Attributes:
-      files: their names, and that of the list of deleted rows.
-      numbers: (n,) of the rows in Lance, ascending.
+      files: the names of its files; the last is that of the list of deleted rows.
+      numbers: (n,) row numbers in Lance, ascending.
       embeddings: (n, d) float32, of length 1.
       cameras: (n,) numbers that `Copy` gave to the cameras.
       times: (n,) microseconds since 1970, UTC.
@@ -48,7 +48,7 @@ class _Part:
     times: np.ndarray
 
     def kept(self, where: Where, cameras: dict[str, int]) -> np.ndarray | None:
-        """Which rows meet the conditions, (n,) bool; None for all of them."""
+        """Marks the rows that meet the conditions, (n,) bool; None means all rows."""
         tests = []
         for names, wanted in ((where.cameras, True), (where.not_cameras, False)):
             if names is not None:
@@ -63,7 +63,7 @@ class _Part:
     def nearest(
         self, query: np.ndarray, k: int, kept: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The places of the k nearest rows, unordered, and their squared distances."""
+        """Returns places and squared distances of rows that include the k nearest."""
         if kept is None:
             places = np.arange(len(self.numbers))
             products = self.embeddings @ query
@@ -75,7 +75,8 @@ class _Part:
             products = (self.embeddings @ query)[places]
         if len(places) > k + _SPARE:
             places = places[np.argpartition(products, -k - _SPARE)[-k - _SPARE :]]
-        # Of length 1, but 2 - 2 * product would lose the digits of small distances.
+        # 2 - 2 * product is the same for rows of length 1, but it loses the digits of
+        # small distances.
         apart = self.embeddings[places].astype(np.float64) - query
         return places, np.einsum("nd,nd->n", apart, apart)
 
@@ -92,7 +93,7 @@ class Snapshot:
         """Finds the rows nearest to a query, as `store.Store.search` does.
 
         Args:
-          where: conditions on cameras and times alone.
+          where: conditions on cameras and times; others are ignored.
         """
         offsets, distances, begin = [], [], 0
         for part in self.parts:
@@ -104,22 +105,23 @@ class Snapshot:
             return nothing()
         squared = np.concatenate(distances)
         first = np.argsort(squared, kind="stable")[:k]
-        # Lance, too, counts the rows that are there, in the order of the fragments.
+        # Like the offsets, `take` counts only rows that are not deleted, in the order
+        # of the fragments.
         found = self.dataset.take(np.concatenate(offsets)[first], [*DESCRIPTION])
         return found.append_column("squared", pyarrow.array(squared[first]))
 
 
 class Copy:
-    """The snapshot of the newest version, brought up to date when it is asked for.
+    """Keeps a snapshot of a folder, and updates it whenever it is asked for.
 
-    Fragments that are known are not read again. Threads may share a copy.
+    Only new fragments are read. Threads may share a copy.
     """
 
     def __init__(self, limit_bytes: int):
         """Reads nothing yet.
 
         Args:
-          limit_bytes: a folder that needs more memory is not copied.
+          limit_bytes: memory for the copy; a folder that needs more is not copied.
         """
         self._limit = limit_bytes
         self._lock = threading.Lock()
@@ -128,9 +130,9 @@ class Copy:
         self._cameras: dict[str, int] = {}
 
     def of(self, table: lancedb.table.Table) -> Snapshot | None:
-        """The rows as they are now; None if they need too much memory.
+        """Returns the rows as they are now, or None if they need too much memory.
 
-        Call it while no file is removed.
+        The caller must be inside `folder.Folder.reading`.
         """
         if not self._limit:
             return None
@@ -155,7 +157,7 @@ class Copy:
         known = (
             {part.files: part for part in self._newest.parts} if self._newest else {}
         )
-        # What was deleted since stays in memory only until the other parts are read.
+        # Old parts stay in memory only until all new ones are read.
         parts = tuple(self._part(each, known) for each in fragments)
         return Snapshot(dataset, parts, self._cameras)
 
@@ -202,7 +204,7 @@ class Copy:
 def _left(
     before: _Part, fragment: lance.LanceFragment, files: tuple[str, ...]
 ) -> _Part:
-    """The rows of a part that were not deleted since."""
+    """Returns a part without the rows that were deleted after it was read."""
     numbers = [each["_rowid"].to_numpy() for each in _batches(fragment, [])]
     left = np.isin(before.numbers, np.concatenate(numbers), assume_unique=True)
     rest = (before.embeddings, before.cameras, before.times)

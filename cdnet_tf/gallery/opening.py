@@ -1,4 +1,4 @@
-"""Finds the database for a path or URL, and says what to install for it."""
+"""Opens the database of a path or URL, or says what to install for it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ _SCHEMES = ("postgresql://", "postgres://")
 
 
 def open_store(path_or_url: str | os.PathLike, memory_mb: int) -> tuple[str, Store]:
-    """Opens the database; returns its place without a password, and the store.
+    """Opens the database of a gallery.
 
     Args:
       path_or_url: a folder, or the URL of a server.
-      memory_mb: how much memory a copy of a folder's embeddings may take, in MiB.
+      memory_mb: MiB of memory that a copy of a folder's embeddings may use.
+
+    Returns:
+      The path, or the URL without its password; and the store.
 
     Raises:
-      ImportError: its packages are not installed.
-      ValueError: a URL of another kind, or less than no memory.
+      ImportError: the packages of this kind of gallery are not installed.
+      ValueError: the URL is of another kind, or `memory_mb` is below 0.
     """
     if memory_mb < 0:
         raise ValueError(f"memory_mb={memory_mb} is below 0; 0 keeps no copy.")

@@ -1,4 +1,4 @@
-"""Rows as a Parquet file, for backups, other programs and other galleries."""
+"""Writes rows to Parquet files and reads them, for backups and other programs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def write(
     network: Network,
     dimensions: int,
 ) -> int:
-    """Writes a file whole or not at all; returns the number of rows.
+    """Writes rows to a file, whole or not at all, and returns how many.
 
-    The network stands in the metadata of the file's schema.
+    The metadata of the file's schema name the network.
     """
     schema = rows.schema(dimensions).with_metadata(_naming(network))
     count = 0
@@ -40,9 +40,9 @@ def write(
 
 
 def bulk_schema(network: Network) -> pyarrow.Schema:
-    """As `rows.schema`, of rows that may have an `error` and then no embedding."""
+    """Returns `rows.schema` with an `error`; a row with an error has no embedding."""
     schema = rows.schema(1)
-    # Arrow 18 cannot read lists of a fixed size again if one of them is missing.
+    # Arrow 18 cannot read a column of fixed-size lists if one of them is missing.
     embedding = pyarrow.field("embedding", pyarrow.list_(pyarrow.float32()))
     schema = schema.set(schema.get_field_index("embedding"), embedding)
     schema = schema.append(pyarrow.field("error", pyarrow.string()))
@@ -50,10 +50,10 @@ def bulk_schema(network: Network) -> pyarrow.Schema:
 
 
 def files(path: str | os.PathLike) -> list[pathlib.Path]:
-    """The file itself; or the files that bulk embedding wrote into a folder.
+    """Lists the Parquet files of a path: the file itself, or a folder's shards.
 
     Raises:
-      ValueError: the folder lacks some of them, or holds none.
+      ValueError: the folder lacks shards, or does not hold one bulk embedding.
     """
     place = pathlib.Path(path)
     if not place.is_dir():
@@ -74,7 +74,7 @@ def files(path: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def read_network(path: str | os.PathLike) -> Network | None:
-    """The network that a file names; None if the file names none."""
+    """Returns the network that a file names, or None if it names none."""
     found = parquet.read_schema(path).metadata or {}
     if _NAME not in found or _CHECKSUM not in found:
         return None
@@ -82,7 +82,7 @@ def read_network(path: str | os.PathLike) -> Network | None:
 
 
 def read(path: str | os.PathLike) -> Iterator[pyarrow.Table]:
-    """Yields the rows of a file that are no errors, checked as `rows.table` does.
+    """Yields the rows of a file that have no `error`, checked by `rows.table`.
 
     Raises:
       ValueError: a column is missing, or a row is wrong.
@@ -120,7 +120,7 @@ def _checked(table: pyarrow.Table) -> pyarrow.Table:
     if getattr(times.type, "tz", None) is None:
         raise ValueError(
             f"The column time is of type {times.type}, without a time zone; write "
-            "times in UTC and say so in its type."
+            'times in UTC, as timestamp("us", "UTC").'
         )
     return rows.table(
         _matrix(table["embedding"]),
@@ -134,12 +134,12 @@ def _checked(table: pyarrow.Table) -> pyarrow.Table:
 
 
 def _matrix(column: pyarrow.ChunkedArray) -> np.ndarray:
-    """Embeddings as (rows, dimensions), of lists that may be of any type of list."""
+    """Returns a column of lists, of any Arrow list type, as (rows, dimensions)."""
     lengths = compute.list_value_length(column).unique().to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         raise ValueError(
             f"The embeddings of the file have {lengths} dimensions; all rows must have "
-            "the same, and rows without an embedding an error."
+            "the same number, and a row without an embedding must have an error."
         )
     numbers = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return numbers.reshape(-1, lengths[0])

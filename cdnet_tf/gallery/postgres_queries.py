@@ -1,4 +1,4 @@
-"""What `postgres_store` asks of the server, within a transaction of its caller."""
+"""The queries of `postgres_store`; each runs in a transaction of its caller."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from cdnet_tf.gallery import rows, tracks
 from cdnet_tf.gallery.records import Where
 from cdnet_tf.gallery.rows import DESCRIPTION
 
-# Of the index: candidates that are followed, and how many times k of them are
-# measured again by their full embeddings.
+# The index follows this many candidates. This many times k of them are then compared
+# again by their full embeddings.
 _FOLLOWED = 200
 _REFINED = 4
 _TYPES = ("text", "vector", "text", "timestamptz", "text", "text", "bytea", "jsonb")
 
 
 def one(connection: psycopg.Connection, statement: str, values: Sequence = ()) -> Any:
-    """The first column of the first row; None if there is no row."""
+    """Returns the first column of the first row, or None if there is no row."""
     found = connection.execute(statement, values).fetchone()
     return None if found is None else found[0]
 
 
 def exists(connection: psycopg.Connection, name: str) -> bool:
-    """Whether there is a table or index of this name."""
+    """Says whether there is a table or index of this name."""
     return one(connection, "SELECT to_regclass(%s) IS NOT NULL", [name])
 
 
 def make_extension(connection: psycopg.Connection) -> None:
-    """Sees to it that the database has pgvector.
+    """Creates the extension pgvector, if the database does not have it.
 
     Raises:
-      OSError: it has not, and may not get it.
+      OSError: it cannot be created, or the search path does not lead to it.
     """
     try:
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
     except psycopg.Error as error:
         raise OSError(
-            f"The database has no extension vector, and it cannot be made: {error}. "
+            f"The database lacks the extension vector, and cannot create it: {error}. "
             "Install pgvector on the server, and let an administrator run CREATE "
             "EXTENSION vector in this database."
         ) from error
@@ -57,7 +57,7 @@ def make_extension(connection: psycopg.Connection) -> None:
 
 
 def copy(connection: psycopg.Connection, table: pyarrow.Table, new: set) -> None:
-    """Copies the rows whose key is new."""
+    """Copies the rows of a table whose keys are in `new` to the server."""
     embeddings = tracks.matrix(table).astype(np.float32)
     columns = [
         rows.moments(table[name]) if name == "time" else table[name].to_pylist()
@@ -75,9 +75,9 @@ def copy(connection: psycopg.Connection, table: pyarrow.Table, new: set) -> None
 def exactly(
     connection: psycopg.Connection, query: Vector, k: int, where: Where
 ) -> pyarrow.Table:
-    """Compares the query with each row that is meant."""
+    """Finds the k nearest rows by comparing the query with each row of `where`."""
     condition, values = tables.condition(where)
-    # The index holds halves of these numbers, so it cannot be used.
+    # The index holds half-precision embeddings, so it does not serve this order.
     statement = (
         f"SELECT {selected(DESCRIPTION)}, (embedding <-> %s) ^ 2 FROM cdnet_rows "
         f"WHERE {condition} ORDER BY embedding <-> %s LIMIT %s"
@@ -88,11 +88,11 @@ def exactly(
 def by_index(
     connection: psycopg.Connection, query: Vector, k: int, where: Where, dimensions: int
 ) -> pyarrow.Table:
-    """Lets the server choose between the index and the rows that are meant."""
+    """Finds k near rows; the server's planner decides whether it uses the index."""
     condition, values = tables.condition(where)
     followed = min(1000, max(_FOLLOWED, _REFINED * k))  # 1,000 is pgvector's limit
     connection.execute(f"SET LOCAL hnsw.ef_search = {followed}")
-    # Goes on where the filter leaves too few of the candidates.
+    # The scan continues if the filter leaves too few of the candidates.
     connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
     half = f"halfvec({dimensions})"
     statement = (
@@ -106,13 +106,13 @@ def by_index(
 
 
 def delete(connection: psycopg.Connection, where: Where) -> int:
-    """Deletes the rows that are meant, and their keys; returns how many."""
+    """Deletes the rows of `where` and their keys, and returns how many."""
     condition, values = tables.condition(where)
     return one(connection, tables.DELETE.format(condition=condition), values)
 
 
 def drop_before(connection: psycopg.Connection, until: datetime.datetime) -> int:
-    """Drops the partitions that end by a time; returns how many rows they had."""
+    """Drops the partitions that end by a time, and returns how many rows they had."""
     last = tables.last_to_drop(until)
     count = 0
     for (name,) in connection.execute(tables.OLD, [last]).fetchall():
@@ -126,14 +126,14 @@ def drop_before(connection: psycopg.Connection, until: datetime.datetime) -> int
 
 
 def selected(columns: Sequence[str]) -> str:
-    """Columns as they are selected."""
+    """Returns the list of columns for a SELECT; metadata are selected as text."""
     return ", ".join(f"{c}::text" if c == "metadata" else c for c in columns)
 
 
 def to_table(
     found: Sequence[tuple], columns: Sequence[str], dimensions: int
 ) -> pyarrow.Table:
-    """An Arrow table of selected rows."""
+    """Makes an Arrow table of the rows that a SELECT has found."""
     schema = rows.schema(dimensions)
     arrays = []
     for name, values in zip(columns, zip(*found)):

@@ -1,4 +1,4 @@
-"""Rows in PostgreSQL with pgvector: one server that many machines share."""
+"""Keeps rows in PostgreSQL with pgvector: one server that many machines share."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cdnet_tf.gallery import postgres_tables as tables
 from cdnet_tf.gallery import rows, store
 from cdnet_tf.gallery.records import Settings, Where
 
-# Connections of one process, each of which one thread uses at a time.
+# Connections of one process; one thread at a time uses a connection.
 _CONNECTIONS = 8
 _CONNECT_S = 10
-# Two locks of the server, which galleries alone know, as pairs of numbers.
+# Two advisory locks of the server, as pairs of numbers that only galleries use.
 _CHANGE, _READ = (0x63646E65, 1), (0x63646E65, 2)
 _SCANNED_ROWS = 2_000
 _WAIT_S = 60.0
@@ -33,22 +33,22 @@ class PostgresStore:
     """A `store.Store` in a server."""
 
     def __init__(self, url: str, exact_rows: int = store.EXACT_ROWS):
-        """Connects; nothing is made before the first row.
+        """Connects to a server, in which the first row creates the tables.
 
         Args:
-          url: as `libpq` takes it.
-          exact_rows: up to so many rows there is no index.
+          url: a connection URL of `libpq`.
+          exact_rows: no index is built for this many rows or fewer.
 
         Raises:
-          OSError: no connection.
-          VersionError: a gallery of another version.
+          OSError: the connection fails.
+          VersionError: another version of this package wrote the gallery.
         """
         self._exact_rows = exact_rows
         with _reported():
-            # Says why there is no connection, which the pool would not.
+            # This connection says why it fails, which those of the pool would not.
             with psycopg.connect(url, connect_timeout=_CONNECT_S) as connection:
                 self._place = f"{connection.info.host}/{connection.info.dbname}"
-        # With prepared statements, one plan would be made for all conditions.
+        # Prepared statements would share one plan for all conditions.
         options = {"prepare_threshold": None, "connect_timeout": _CONNECT_S}
         self._pool = ConnectionPool(
             url,
@@ -66,7 +66,7 @@ class PostgresStore:
             return self._settings(connection)
 
     def claim(self, network: Network, dimensions: int) -> Settings:
-        """Makes the tables, and writes network and dimensions unless others are."""
+        """Creates the tables and writes network and dimensions, if none are written."""
         with self._transaction() as connection:
             self._begin(connection)
             found = self._settings(connection)
@@ -91,7 +91,7 @@ class PostgresStore:
         times = rows.moments(table["time"])
         self._make_partitions({tables.week(each) for each in times})
         with self._transaction() as connection:
-            # In the order of the keys, or two writers might wait for each other.
+            # Without the order of the keys, two writers might wait for each other.
             found = connection.execute(
                 "INSERT INTO cdnet_keys SELECT * FROM unnest(%s::text[], "
                 "%s::timestamptz[]) AS new (key, time) ORDER BY key "
@@ -105,7 +105,7 @@ class PostgresStore:
     def search(
         self, query: np.ndarray, k: int, where: Where, exact: bool
     ) -> pyarrow.Table:
-        """Searches as the server plans it, or row by row."""
+        """Searches as the server plans it, or row by row if that finds too few rows."""
         with self._transaction() as connection:
             dimensions = self._settings(connection).dimensions
             if dimensions is None:
@@ -118,7 +118,7 @@ class PostgresStore:
             return queries.exactly(connection, vector, k, where)
 
     def scan(self, where: Where, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-        """Reads the rows of the moment when the first is asked for."""
+        """Yields the rows that are there when the first of them is asked for."""
         condition, values = tables.condition(where)
         selected = queries.selected(columns)
         with self._transaction() as connection:
@@ -134,7 +134,7 @@ class PostgresStore:
                     yield queries.to_table(found, columns, dimensions)
 
     def count(self, where: Where) -> int:
-        """Counts in the server."""
+        """Counts the rows in the server."""
         condition, values = tables.condition(where)
         with self._transaction() as connection:
             if self._settings(connection).dimensions is None:
@@ -153,7 +153,7 @@ class PostgresStore:
     def erase(self) -> None:
         """Rewrites the tables that hold deleted rows.
 
-        The server's write-ahead log holds rows longer, until its files are used again.
+        The server's write-ahead log keeps them longer, until its files are reused.
 
         Raises:
           OSError: another program's transaction still sees deleted rows.
@@ -177,7 +177,7 @@ class PostgresStore:
                 connection.autocommit = False
 
     def expire(self, before: datetime.datetime) -> int:
-        """Drops the partitions that end before, deletes the other rows, and erases."""
+        """Drops partitions that end by a time, deletes other old rows, and erases."""
         with self._transaction() as connection:
             if self._settings(connection).dimensions is None:
                 return 0
@@ -196,7 +196,7 @@ class PostgresStore:
         with self._transaction() as connection:
             dimensions = self._settings(connection).dimensions
             assert dimensions is not None
-            # With too little, building takes many times as long.
+            # With less memory, building takes many times as long.
             connection.execute(
                 "SELECT set_config('maintenance_work_mem', '1GB', true) WHERE "
                 "pg_size_bytes(current_setting('maintenance_work_mem')) < 2^30"
@@ -217,7 +217,7 @@ class PostgresStore:
             yield connection
 
     def _begin(self, connection: psycopg.Connection) -> None:
-        """Makes others wait who change the gallery as a whole, until the end."""
+        """Locks the gallery's tables and settings until the transaction ends."""
         connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _CHANGE)
         connection.execute(tables.SETTINGS)
         connection.execute(
@@ -239,7 +239,7 @@ class PostgresStore:
         return Settings(network, *found[3:])
 
     def _make_partitions(self, weeks: set) -> None:
-        """Makes partitions before rows are added: it keeps readers waiting."""
+        """Creates partitions, in a short transaction, because readers wait for it."""
         with self._transaction() as connection:
             missing = []
             for name, statement in map(tables.partition, sorted(weeks)):
@@ -251,7 +251,7 @@ class PostgresStore:
                     connection.execute(statement)
 
     def _wait_for_readers(self, connection: psycopg.Connection) -> None:
-        """Waits for transactions that see deleted rows; their bytes would be kept."""
+        """Waits for transactions that see deleted rows, which VACUUM would keep."""
         connection.execute("SELECT pg_advisory_lock(%s, %s)", _READ)
         connection.execute("SELECT pg_advisory_unlock(%s, %s)", _READ)
         now = queries.one(connection, "SELECT pg_current_xact_id()::xid::text")
@@ -273,7 +273,6 @@ def _reported() -> Iterator[None]:
     except (psycopg.OperationalError, psycopg.InternalError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise OSError(
-            f"The server of the gallery reports: {said}. What was being added or "
-            "deleted is in the gallery whole or not at all; do the same again when the "
-            "server is well."
+            f"The server of the gallery reports: {said}. What was being changed is "
+            "changed whole or not at all; do the same again when the server works."
         ) from error

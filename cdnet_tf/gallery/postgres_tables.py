@@ -1,4 +1,4 @@
-"""The tables of a gallery in PostgreSQL, and what is asked of them, in SQL.
+"""The tables of a gallery in PostgreSQL, and the SQL statements about them.
 
     cdnet_gallery    one row: format, network, dimensions, retention
     cdnet_rows       the rows, in one partition a week of their time
@@ -6,7 +6,7 @@
                      key is unique within a partition
     cdnet_unerased   tables that hold the bytes of deleted rows, and since when
 
-They stand in the first schema of the connection's search path.
+The tables stand in the first schema of the connection's search path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cdnet_tf.gallery.records import Where
 
 _WEEK = datetime.timedelta(days=7)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-# Above it a row does not fit on a page of 8 kB and has to be stored beside the table.
+# A larger embedding does not fit on a page of 8 kB and is stored beside the table.
 _PLAIN_DIMENSIONS = 1800
 
 SETTINGS = """
@@ -50,14 +50,14 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# Partitions that end before a time, and how many rows they have.
+# Finds the partitions that end by a time, from the date of the last one.
 OLD = """
 SELECT child.oid::regclass::text FROM pg_inherits
 JOIN pg_class child ON child.oid = inhrelid
 WHERE inhparent = 'cdnet_rows'::regclass AND right(child.relname, 8) <= %s
 """
 
-# Transactions that began before this one and may still see deleted rows.
+# Finds transactions that began before this one and may still see deleted rows.
 WATCHING = """
 SELECT pid, application_name FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -66,13 +66,13 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 
 INDEX = "cdnet_rows_embedding"
 
-# The server keeps samples of columns for its planner, and would keep those of deleted
-# rows. It plans by camera and time alone.
+# The server keeps samples of columns for its planner, even those of deleted rows. None
+# are taken of these columns, because it plans by camera and time alone.
 _UNSAMPLED = ("key", "embedding", "track", "picture_path", "picture", "metadata")
 
 
 def rows(dimensions: int) -> str:
-    """Makes the tables of rows."""
+    """Returns the statements that create the tables of rows."""
     storage = "PLAIN" if dimensions <= _PLAIN_DIMENSIONS else "EXTERNAL"
     return f"""
 CREATE TABLE IF NOT EXISTS cdnet_keys (key text PRIMARY KEY, time timestamptz NOT NULL);
@@ -96,7 +96,7 @@ CREATE INDEX IF NOT EXISTS cdnet_rows_camera ON cdnet_rows (camera, time);
 
 
 def index(dimensions: int) -> str:
-    """Makes the approximate index, of half precision."""
+    """Returns the statement that creates the approximate index, of half precision."""
     return f"""
 CREATE INDEX IF NOT EXISTS {INDEX} ON cdnet_rows
 USING hnsw ((embedding::halfvec({dimensions})) halfvec_l2_ops)
@@ -104,12 +104,12 @@ USING hnsw ((embedding::halfvec({dimensions})) halfvec_l2_ops)
 
 
 def week(time: datetime.datetime) -> datetime.datetime:
-    """The beginning of the partition that a time belongs to."""
+    """Returns the beginning of the partition that a time belongs to."""
     return _EPOCH + (time - _EPOCH) // _WEEK * _WEEK
 
 
 def partition(start: datetime.datetime) -> tuple[str, str]:
-    """The name of the partition of a week, and the statement that makes it."""
+    """Returns the name of a week's partition, and the statement that creates it."""
     name = f"cdnet_rows_{start:%Y%m%d}"
     stop = start + _WEEK
     return name, (
@@ -125,12 +125,12 @@ def _unsampled(table: str) -> str:
 
 
 def last_to_drop(until: datetime.datetime) -> str:
-    """The date in the name of the last partition that ends by a time."""
+    """Returns the date in the name of the last partition that ends by a time."""
     return f"{week(until) - _WEEK:%Y%m%d}"
 
 
 def condition(where: Where) -> tuple[str, list]:
-    """The condition and its parameters."""
+    """Returns a condition in SQL, and its parameters."""
     parts: list[tuple[str, object]] = []
     for column, values in (
         ("camera", where.cameras),

@@ -1,4 +1,4 @@
-"""What a gallery is asked for and what it answers; no database and no TensorFlow."""
+"""What a gallery is asked and what it answers; imports no database or TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Match:
     """A row of the gallery, or a track of it, and how far it is from the query.
 
     Attributes:
-      key: of the row; of a track, the key of its row that is nearest to the query.
+      key: the row's key; for a track, the key of its row that is nearest to the query.
       distance: Euclidean distance of the L2-normalised embeddings, 0..2.
-      camera: as text.
-      time: of that row, in UTC.
-      track: as text; None if the row has none.
-      picture: path or bytes of a small picture; None if the row has none.
+      camera: the row's camera.
+      time: the row's time, in UTC.
+      track: the row's track; None if it has none.
+      picture: path or bytes of the row's small picture; None if it has none.
       metadata: what was added with the row.
-      rows: how many rows the embedding is the mean of; 1 unless tracks were pooled.
+      rows: number of rows whose mean was compared; 1 unless tracks were pooled.
     """
 
     key: str
@@ -50,8 +50,8 @@ class Removal:
 
     Attributes:
       rows: how many rows were deleted. No search finds them any more.
-      erased_at: when their bytes were gone from the gallery's files, in UTC. None while
-        the files still hold them; `Gallery.erase` removes them.
+      erased_at: time (UTC) by which their bytes were gone from the gallery's files.
+        None while the files still hold them, until `Gallery.erase` is called.
     """
 
     rows: int
@@ -60,7 +60,7 @@ class Removal:
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """Which rows are meant: those that meet every condition which is not None.
+    """Chooses the rows that meet every condition which is not None.
 
     Attributes:
       cameras: the row's camera is one of these.
@@ -78,21 +78,16 @@ class Where:
     tracks: tuple[str, ...] | None = None
     keys: tuple[str, ...] | None = None
 
-    @property
-    def everything(self) -> bool:
-        """Whether there is no condition at all."""
-        return self == Where()
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a gallery as a whole is fixed to.
+    """The settings of a gallery as a whole.
 
     Attributes:
-      network: whose embeddings it holds; None before the first row.
-      dimensions: of an embedding; None before the first row.
-      retention_days: how long rows may stay; None for no limit.
-      unerased_since: time (UTC) of the first deletion whose bytes are still there;
+      network: the network that made its embeddings; None before the first row.
+      dimensions: numbers in an embedding; None before the first row.
+      retention_days: for how many days rows may stay; None for no limit.
+      unerased_since: time (UTC) of the first deletion whose rows are not erased yet;
         None if there is no such deletion.
     """
 

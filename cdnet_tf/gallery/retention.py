@@ -1,4 +1,4 @@
-"""What a gallery forgets, and when its bytes are gone."""
+"""Deletes rows of a gallery, and erases their bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Retention:
         Their bytes stay in the files until `erase` or `expire` removes them.
 
         Raises:
-          ValueError: no condition at all.
+          ValueError: there is no condition, or `Gallery.add` would refuse its value.
         """
         if all(each is None for each in (before, camera, track, key)):
             raise ValueError(
@@ -48,34 +48,39 @@ class Retention:
     def erase(self) -> Removal:
         """Removes the bytes of all deleted rows from the gallery's files.
 
-        Additions wait meanwhile, and the disk needs room for a copy of the files that
-        hold deleted rows. It waits for whoever reads, so a thread must not call it in
-        the middle of its own `scan`. Copies elsewhere, such as backups, exports and
-        pictures that were added as paths, are not the gallery's to remove.
+        The call waits until nobody reads, so a thread must not make it in the middle of
+        its own `scan`. Additions wait until it is done. The disk needs room for a copy
+        of the files that hold deleted rows. Copies elsewhere stay, such as backups,
+        exports, and pictures that were added as paths.
         """
         self._store.erase()
         return Removal(0, _now())
 
     def keep(self, days: int | None) -> None:
-        """Sets for how many days rows may stay; `expire` removes older ones.
+        """Sets for how many days rows may stay; `expire` removes older rows.
+
+        Args:
+          days: at least 1; None for no limit.
 
         Raises:
-          ValueError: less than 1 day.
+          ValueError: `days` is below 1 or no whole number.
         """
         self._store.keep(None if days is None else _checked_days(days))
 
     def expire(self, days: int | None = None) -> Removal:
         """Deletes the rows that are older than the retention, and erases their bytes.
 
-        Call it once a day: nothing else does. Bytes of rows that were deleted before
-        are erased, too. The time in `Removal.erased_at` is when the work was done. It
-        waits as `erase` does.
+        Call it once a day, for a gallery does not call it by itself. It also erases
+        rows that were deleted earlier, and waits as `erase` does.
 
         Args:
-          days: how old rows may be; None for what `keep` has set.
+          days: for how many days rows may stay; None for what `keep` has set.
+
+        Returns:
+          How many rows were too old, and when the work was done.
 
         Raises:
-          ValueError: no retention is set, or less than 1 day.
+          ValueError: no retention is set, or `days` is below 1 or no whole number.
         """
         if days is None:
             days = self._store.settings().retention_days

@@ -1,6 +1,7 @@
-"""Checks what is to be added and makes an Arrow table of it; NumPy and Arrow only.
+"""Checks rows that are to be added, and makes an Arrow table of them.
 
-Whatever is wrong is refused here, by its place and its key, before a database sees it.
+Wrong rows are refused before a database sees them, by an error that names them. NumPy
+and Arrow only.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NAMED = 3  # how many wrong rows an error names
 
 
 def schema(dimensions: int) -> pyarrow.Schema:
-    """The columns of a row; an embedding has `dimensions` numbers and length 1."""
+    """Returns the columns of rows whose embeddings have `dimensions` numbers."""
     return pyarrow.schema(
         [
             pyarrow.field("key", pyarrow.string(), nullable=False),
@@ -47,7 +48,7 @@ DESCRIPTION = tuple(name for name in schema(1).names if name != "embedding")
 
 
 def nothing() -> pyarrow.Table:
-    """What a search finds in an empty gallery."""
+    """Returns the table without rows that a search in an empty gallery finds."""
     fields = [field for field in schema(1) if field.name != "embedding"]
     squared = pyarrow.field("squared", pyarrow.float32())
     return pyarrow.schema([*fields, squared]).empty_table()
@@ -63,22 +64,23 @@ def table(
     pictures: Sequence[str | os.PathLike | bytes | None] | None = None,
     metadata: Sequence[dict[str, Any] | None] | None = None,
 ) -> pyarrow.Table:
-    """Checks rows and makes a table of `schema`, embeddings normalised to length 1.
+    """Checks rows, and makes a table of them with the columns of `schema`.
 
-    Of rows with equal keys the first is taken. A row without a key gets one made of its
-    camera, time, track and embedding, so that the same row has the same key again.
+    Embeddings are normalised to length 1. Of rows with equal keys the first is taken.
+    If no keys are given, a row's key is a hash of its camera, time, track and
+    embedding, so that an equal row has an equal key.
 
     Args:
       embeddings: (n, d) finite numbers, no row of zeros.
       cameras: n texts or numbers, or one for all rows.
       times: n times with a time zone or NumPy times (which are UTC), or one for all.
-      keys: n texts.
+      keys: n texts, or None.
       tracks: n texts, numbers or None, or one for all rows.
       pictures: n paths, encoded pictures or None.
       metadata: n mappings that JSON can hold, or None.
 
     Raises:
-      ValueError: something is wrong; the message names the rows.
+      ValueError: a row is wrong.
     """
     normalised = unit_rows(embeddings, keys)
     count, dimensions = normalised.shape
@@ -107,7 +109,8 @@ def unit_rows(embeddings: Any, keys: Sequence[str] | None = None) -> np.ndarray:
     """Normalises embeddings (n, d) to length 1, in float32.
 
     Raises:
-      ValueError: not a matrix of numbers, NaN, infinity or a row of zeros.
+      ValueError: `embeddings` is no matrix of numbers, or a row holds NaN, infinity, or
+        nothing but zeros.
     """
     matrix = np.asarray(embeddings)
     if matrix.ndim != 2 or not matrix.size or matrix.dtype.kind not in "fiu":
@@ -116,7 +119,7 @@ def unit_rows(embeddings: Any, keys: Sequence[str] | None = None) -> np.ndarray:
             "matrix of numbers (rows, dimensions)."
         )
     matrix = matrix.astype(np.float64)
-    # (n,); NaN and infinity show in the length.
+    # (n,); a row that holds NaN or infinity has such a length.
     lengths = np.sqrt(np.einsum("nd,nd->n", matrix, matrix))
     _refuse(~np.isfinite(lengths), keys, "NaN or infinity")
     _refuse(lengths == 0, keys, "nothing but zeros, which point nowhere")
@@ -124,11 +127,11 @@ def unit_rows(embeddings: Any, keys: Sequence[str] | None = None) -> np.ndarray:
 
 
 def text(value: Any, what: str) -> str:
-    """Checks a camera, track or key, and gives it as text; 3 and "3" are the same.
+    """Checks a camera, track or key, and returns it as text: 3 becomes "3".
 
     Raises:
-      ValueError: empty, longer than 1,000 bytes, neither text nor a whole number, or
-        with characters that a database cannot hold.
+      ValueError: it is empty, longer than 1,000 bytes, or neither text nor a whole
+        number, or it has characters that a database cannot hold.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, np.integer)):
         raise ValueError(
@@ -146,10 +149,10 @@ def text(value: Any, what: str) -> str:
 
 
 def moment(value: Any, what: str = "time") -> datetime.datetime:
-    """Gives a time in UTC.
+    """Returns a time in UTC.
 
     Raises:
-      ValueError: neither a `datetime` with a time zone nor a NumPy time.
+      ValueError: it is neither a `datetime` with a time zone nor a NumPy time.
     """
     if isinstance(value, np.datetime64) and not np.isnat(value):
         value = value.astype("datetime64[us]").item()
@@ -165,9 +168,10 @@ def moment(value: Any, what: str = "time") -> datetime.datetime:
 
 
 def moments(column: pyarrow.ChunkedArray) -> list[datetime.datetime]:
-    """The times of a column of type `timestamp("us", "UTC")`.
+    """Returns the times of a column of type `timestamp("us", "UTC")`.
 
-    Arrow's own `to_pylist` looks in vain for the package pytz, for each value anew.
+    Arrow's own `to_pylist` is slow: it looks in vain for the package pytz, for each
+    value anew.
     """
     return [
         _EPOCH + datetime.timedelta(microseconds=count)
@@ -199,7 +203,7 @@ def _check_storable(found: str, what: str) -> None:
 
 
 def _each(values: Any, count: int, what: str) -> Sequence:
-    """One value a row, of values or of one value for all rows."""
+    """Returns a value for each row, from such values or from one for all rows."""
     if isinstance(values, (str, bytes, dict)) or not hasattr(values, "__len__"):
         return [values] * count
     if len(values) != count:

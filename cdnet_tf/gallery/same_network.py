@@ -1,4 +1,4 @@
-"""Whose embeddings they are: those of two networks must never meet."""
+"""Checks that embeddings which are compared come from one network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from cdnet_tf.gallery.records import NetworkLike, Settings
 
 
 def checked(network: NetworkLike) -> Network:
-    """Checks a network's name and checksum.
+    """Checks a network's name and checksum, and returns both.
 
     Raises:
-      ValueError: no name, or the checksum is no SHA-256.
+      ValueError: there is no name, or the checksum is no SHA-256.
     """
     name, checksum = getattr(network, "name", None), getattr(network, "checksum", None)
     if not isinstance(name, str) or not name or "\0" in name:
@@ -29,20 +29,25 @@ def checked(network: NetworkLike) -> Network:
 
 
 def check(settings: Settings, network: Network | None, location: str) -> None:
-    """Refuses another network than the gallery's.
+    """Refuses a network that is not the gallery's.
 
     Raises:
-      ValueError: both are known, and they differ.
+      ValueError: both networks are known, and they differ.
     """
     if network is not None:
         check_same(settings.network, network, f"The gallery {location}")
 
 
 def check_same(theirs: Network | None, ours: Network, what: str) -> None:
-    """Refuses embeddings `what` of one network beside those of another.
+    """Refuses to compare embeddings of two networks.
+
+    Args:
+      theirs: the network of embeddings that are there; None if it is unknown.
+      ours: the network of the caller's embeddings.
+      what: what holds the embeddings of `theirs`, for the message.
 
     Raises:
-      ValueError: both are known, and they differ.
+      ValueError: both networks are known, and they differ.
     """
     if theirs is not None and theirs.checksum != ours.checksum:
         raise ValueError(
@@ -54,10 +59,10 @@ def check_same(theirs: Network | None, ours: Network, what: str) -> None:
 
 
 def check_dimensions(settings: Settings, dimensions: int, location: str) -> None:
-    """Refuses embeddings of another size than the gallery's.
+    """Refuses embeddings with another number of dimensions than the gallery's.
 
     Raises:
-      ValueError: the gallery's size is known, and it is not `dimensions`.
+      ValueError: the gallery's number is known, and it is not `dimensions`.
     """
     if settings.dimensions not in (None, dimensions):
         raise ValueError(

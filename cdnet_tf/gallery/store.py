@@ -1,8 +1,8 @@
-"""What the gallery asks of a database: one small interface, two implementations.
+"""The interface between a gallery and its database.
 
 `lance_store` keeps rows in a folder, `postgres_store` in a server. The gallery checks
-and normalises everything before it comes here, so that both databases see the same.
-Rows travel as Arrow tables with the columns of `rows.schema`.
+and normalises all rows first, so that both databases see the same. Rows are passed as
+Arrow tables with the columns of `rows.schema`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pyarrow
 from cdnet_tf.deploy.identity import Network
 from cdnet_tf.gallery.records import Settings, Where
 
-FORMAT = 1  # of what both databases hold; another number is refused
+FORMAT = 1  # of both databases; a gallery of another format is refused
 
-# A filter that leaves at most this many rows, or this share of them, is searched row
+# If a filter leaves at most this many rows, or this share of them, the search goes row
 # by row: an approximate index finds too few of the nearest rows among so few.
 EXACT_ROWS = 20_000
 EXACT_SHARE = 0.2
-# How much memory the copy of a folder's embeddings may take, in MiB.
+# MiB of memory that the copy of a folder's embeddings may use.
 MEMORY_MB = 1024
 
 
@@ -35,16 +35,16 @@ class Store(Protocol):
     """A database of rows. Every method may be called from several threads."""
 
     def settings(self) -> Settings:
-        """Reads what the gallery is fixed to, as other writers left it."""
+        """Reads the settings as the last writer left them."""
 
     def claim(self, network: Network, dimensions: int) -> Settings:
-        """Fixes network and dimensions unless they are fixed; returns what holds."""
+        """Writes network and dimensions, if none are written; returns the settings."""
 
     def keep(self, days: int | None) -> None:
-        """Records the retention."""
+        """Writes the retention; None for no limit."""
 
     def add(self, table: pyarrow.Table) -> int:
-        """Adds all rows whose key is new, or none; returns how many were added."""
+        """Adds all rows whose key is new, or none of them; returns how many."""
 
     def search(
         self, query: np.ndarray, k: int, where: Where, exact: bool
@@ -57,31 +57,32 @@ class Store(Protocol):
         """
 
     def scan(self, where: Where, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-        """Yields some columns of the rows that are meant, some rows at a time."""
+        """Yields some columns of the rows of `where`, some rows at a time."""
 
     def count(self, where: Where) -> int:
-        """Counts the rows that are meant."""
+        """Counts the rows of `where`."""
 
     def delete(self, where: Where) -> int:
-        """Deletes the rows that are meant; returns how many."""
+        """Deletes the rows of `where`, and returns how many."""
 
     def erase(self) -> None:
         """Removes the bytes of all deleted rows from the files."""
 
     def expire(self, before: datetime.datetime) -> int:
-        """Deletes the rows before a time and erases them; returns how many.
+        """Deletes the rows before a time, erases them, and returns how many.
 
-        Earlier deletions are erased, too. Waits until nobody reads.
+        Rows that were deleted earlier are erased, too. The call waits until nobody
+        reads.
         """
 
     def prepare(self) -> None:
-        """Does now what the first search would do once."""
+        """Does now what would otherwise delay the first search."""
 
     def index(self) -> None:
-        """Builds the approximate index, or brings it up to date."""
+        """Builds the approximate index, or adds newer rows to it."""
 
     def close(self) -> None:
-        """Gives back files and connections."""
+        """Closes files and connections."""
 
 
 def is_exact(matching: int, total: int, exact_rows: int, exact_share: float) -> bool:
@@ -90,7 +91,7 @@ def is_exact(matching: int, total: int, exact_rows: int, exact_share: float) -> 
 
 
 def check_format(found: int, where: str) -> None:
-    """Refuses a gallery of another version.
+    """Refuses a gallery that another version of this package wrote.
 
     Raises:
       VersionError: `found` is not the format of this version.

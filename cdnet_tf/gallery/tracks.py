@@ -20,9 +20,9 @@ class Ranked:
     """A track's place in the ranking for one query.
 
     Attributes:
-      key: of the track's row that is nearest to the query.
+      key: key of the track's row that is nearest to the query.
       rows: how many rows the track has.
-      distance: from the query to the mean, normalised to length 1.
+      distance: from the query to the mean embedding, normalised to length 1.
     """
 
     key: str
@@ -33,15 +33,15 @@ class Ranked:
 def rank(tables: Iterable[pyarrow.Table], queries: np.ndarray, k: int):
     """Ranks the tracks of all rows for each query.
 
-    Holds a sum for each track, and for each track and query the nearest row.
+    Memory holds a sum for each track, and the nearest row for each track and query.
 
     Args:
       tables: rows with `COLUMNS`, embeddings of length 1.
       queries: (q, d), of length 1.
-      k: how many tracks to return at most.
+      k: greatest number of tracks to return.
 
     Returns:
-      For each query a list of `Ranked`, nearest first. Tracks whose embeddings cancel
+      A list of `Ranked` for each query, nearest first. Tracks whose embeddings cancel
       out have no direction and are left out.
     """
     sums = _Sums(queries)
@@ -51,7 +51,7 @@ def rank(tables: Iterable[pyarrow.Table], queries: np.ndarray, k: int):
 
 
 class _Sums:
-    """What is known of each track after some rows; each has a place in the arrays."""
+    """What is known of each track so far; a track has a place in all arrays."""
 
     def __init__(self, queries: np.ndarray):
         self._queries = queries.astype(np.float64)
@@ -82,7 +82,7 @@ class _Sums:
             self._keys[there[nearer], q] = keys[first][nearer]
 
     def _place(self, keys: np.ndarray, table: pyarrow.Table) -> np.ndarray:
-        """The place of each row's track, (rows,); makes room for new tracks."""
+        """Returns the place of each row's track, (rows,); makes room for new tracks."""
         known = self._places
         cameras, tracks = (table[name].to_pylist() for name in ("camera", "track"))
         names = (
@@ -118,7 +118,7 @@ def _longer(array: np.ndarray, more: int, value) -> np.ndarray:
 
 
 def matrix(table: pyarrow.Table) -> np.ndarray:
-    """The embeddings of a table of rows, (rows, dimensions) float64."""
+    """Returns the embeddings of a table of rows, (rows, dimensions) float64."""
     column = table["embedding"].combine_chunks()
     dimensions = column.type.list_size
     numbers = column.flatten().to_numpy(zero_copy_only=False)
