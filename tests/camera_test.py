@@ -127,6 +127,13 @@ def test_keeps_what_is_refused(outbox, service, token, network, status):
     assert len(outbox) == 1
 
 
+def test_stops_while_too_many_rows_wait(outbox):
+    outbox.put(_NETWORK, [_row("a")])
+    # Nobody listens on port 1, so the row waits for ever.
+    Background(_sender(1, outbox, service_people.TOKEN), outbox, most_waiting=0).stop()
+    assert len(outbox) == 1
+
+
 _KILLED = """
 import sys
 from cdnet_tf.service.outbox import Outbox

@@ -1,4 +1,4 @@
-"""Sends the rows of an outbox to the service, for as long as it takes."""
+"""Sends the rows of an outbox to the service, and tries again after failures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cdnet_tf.service.outbox import Outbox
 
 _ROWS = 200  # in a request
 _TIMEOUT = urllib3.Timeout(connect=5, read=60)
-_SHORTEST_S, _LONGEST_S = 0.2, 30.0  # between two attempts
-_LATER = (408, 425, 429)  # and all from 500 on
+_SHORTEST_S, _LONGEST_S = 0.2, 30.0  # pauses between two attempts
+_LATER = (408, 425, 429)  # a status after which to try again, as after any from 500 on
 
 
 class RefusedError(RuntimeError):
-    """The service refuses the rows for good, so that somebody has to look."""
+    """The service refuses the rows, and trying again would not help."""
 
 
 class Sender:
@@ -31,13 +31,13 @@ class Sender:
         outbox: Outbox,
         say: Callable[[str], None] = lambda _: None,
     ):
-        """Connects only when there are rows.
+        """Connects only when there are rows to send.
 
         Args:
           url: of the service, such as `https://HOST:8321/`.
-          token: which the service accepts.
-          outbox: whose rows are sent.
-          say: is told when the service is away and when it is back.
+          token: a token that the service accepts.
+          outbox: holds the rows.
+          say: is called with a message when the service is away and when it is back.
         """
         self._url = url.rstrip("/") + "/v1/rows"
         self._headers = {
@@ -52,20 +52,20 @@ class Sender:
     def drain(
         self, wait_s: float | None = None, stop: threading.Event | None = None
     ) -> int:
-        """Sends until no row waits; tries again where the service does not answer.
+        """Sends rows until none waits, and tries again if the service does not answer.
 
-        A row is let go only when the service has said that it has it. If the answer is
-        lost, the row is sent again, and the service knows it by its key.
+        A row leaves the outbox only when the service has confirmed it. If the answer is
+        lost, the row is sent again, and the service recognises it by its key.
 
         Args:
-          wait_s: how long to try without any success; None for ever.
+          wait_s: seconds to try without any success; None for no limit.
           stop: ends the work early when it is set.
 
         Returns:
           How many rows still wait.
 
         Raises:
-          RefusedError: the service refuses the rows or the token. They stay.
+          RefusedError: the service refuses the rows or the token. The rows stay.
         """
         stop = stop or threading.Event()
         pause, progress_at = _SHORTEST_S, time.monotonic()
@@ -91,7 +91,7 @@ class Sender:
         self._away = failure is not None
 
     def _send(self, body: bytes) -> str | None:
-        """Sends one request; returns why to try again, or None."""
+        """Sends one request; returns the reason to try again, or None on success."""
         try:
             answer = self._pool.request(
                 "POST", self._url, body=body, headers=self._headers
@@ -104,20 +104,22 @@ class Sender:
             return f"status {answer.status}"
         raise RefusedError(
             f"{self._url} refuses the rows with status {answer.status}: "
-            f"{answer.data[:1000].decode(errors='replace')} They stay on the disk; set "
-            "it right and start again."
+            f"{answer.data[:1000].decode(errors='replace')} The rows stay on the disk; "
+            "remove the cause and start again."
         )
 
 
 class Background:
-    """Sends in a thread while the network embeds."""
+    """Sends rows in a thread while the network embeds."""
 
     def __init__(self, sender: Sender, outbox: Outbox, most_waiting: int = 200_000):
         """Starts the thread.
 
         Args:
-          sender, outbox: what is sent by whom.
-          most_waiting: with more rows, `check` waits, so that the disk does not fill.
+          sender: sends the rows.
+          outbox: holds the rows.
+          most_waiting: `check` waits while there are more rows, so that the disk does
+            not fill.
         """
         self._sender, self._outbox, self._most = sender, outbox, most_waiting
         self._end = threading.Event()
@@ -126,21 +128,25 @@ class Background:
         self._thread.start()
 
     def check(self) -> None:
-        """Waits while too many rows do.
+        """Blocks while too many rows wait.
 
         Raises:
-          RefusedError: as `Sender.drain`; or what else ended the thread.
+          RefusedError: as `Sender.drain`. Any other error that ended the thread is
+            raised, too.
         """
         while self._failure is None and len(self._outbox) > self._most:
             time.sleep(0.1)
-        if self._failure is not None:
-            raise self._failure
+        self._raise()
 
     def stop(self) -> None:
-        """Ends the thread; rows may still wait."""
+        """Ends the thread, while rows may still wait; raises as `check` does."""
         self._end.set()
         self._thread.join()
-        self.check()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _work(self) -> None:
         try:
