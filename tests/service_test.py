@@ -256,7 +256,7 @@ def test_adds_what_a_camera_sends(client):
     "change, status, said",
     [
         ({"network": {"name": "else", "checksum": "0" * 64}}, 400, "network stub"),
-        ({"rows": [_ROW, _ROW | {"embedding": [1.0, 0.0]}]}, 400, "equally many"),
+        ({"rows": [_ROW, _ROW | {"embedding": [1.0, 0.0]}]}, 400, "the same number"),
         ({"rows": [_ROW, _ROW | {"key": None}]}, 400, "keys for all or none"),
         ({"rows": [_ROW | {"embedding": [0.0] * 3}]}, 400, "zeros"),
         ({"rows": [_ROW | {"time": "2026-04-01T12:00:00"}]}, 422, "timezone"),

@@ -1,6 +1,6 @@
-"""The service over HTTP: its routes, its page, and what guards them.
+"""The gallery service over HTTP: its routes, and the files of its page.
 
-app = create(service, tokens)     # a FastAPI application, for any ASGI server
+app = create(service, tokens)  # runs in any ASGI server
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cdnet_tf.service.tokens import Tokens
 
 _PAGE = pathlib.Path(__file__).parent / "page"
 _SWAGGER = pathlib.Path(fastapi_offline.__file__).parent / "static"
-# Path -> file. These files are the same for everybody, so that they need no token.
+# Path -> file. These files are the same for everybody, so they need no token.
 _FILES = {
     "/": _PAGE / "index.html",
     "/app.js": _PAGE / "app.js",
@@ -43,12 +43,14 @@ _FILES = {
     "/docs/swagger-ui-bundle.js": _SWAGGER / "swagger-ui-bundle.js",
 }
 _PUBLIC = frozenset({*_FILES, "/health", "/openapi.json"})
-# The page of Swagger styles its elements in a way that the policy of ours forbids.
+# Swagger's page has inline styles, which the policy of `guard` forbids.
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
 )
 
+# Names the token in the description of a route; `Guard` checks it.
+_TOKEN = [Depends(HTTPBearer(auto_error=False))]
 _Photo = Annotated[bytes, File(description="A JPEG, PNG or WebP file of one person.")]
 
 
@@ -62,16 +64,16 @@ _Caller = Annotated[Caller, Depends(_caller)]
 def create(
     service: Service, tokens: Tokens, limits: Limits | None = None, **fields: Any
 ) -> Guard:
-    """Makes the application.
+    """Makes the application and its guard.
 
     Args:
       service: answers the requests.
-      tokens: those that are accepted.
+      tokens: the accepted tokens, at least one.
       limits: of size and rate; None for the defaults.
       **fields: more arguments of `FastAPI`, such as `lifespan`.
 
     Raises:
-      ValueError: no token, so that nobody could ask anything; or a limit is wrong.
+      ValueError: there is no token, or a limit is wrong.
     """
     if not len(tokens):
         raise ValueError("The service has no token; generate one with Tokens.generate.")
@@ -103,61 +105,57 @@ def _file(file: pathlib.Path, headers: dict[str, str]):
 
 
 def _add_state_routes(app: FastAPI, service: Service) -> None:
-    token = [Depends(HTTPBearer(auto_error=False))]  # described; `Guard` checks it
-
     @app.get("/health", tags=["state"])
     def health() -> dict[str, str]:
         """Says that the gallery can be read; needs no token."""
         service.count()
         return {"status": "ok"}
 
-    @app.get("/metrics", tags=["state"], dependencies=token)
+    @app.get("/metrics", tags=["state"], dependencies=_TOKEN)
     def metrics() -> Response:
-        """Metrics in the format of Prometheus."""
+        """Returns metrics in the format of Prometheus."""
         text = service.metrics.text(service.count())
         return Response(text, media_type=service.metrics.content_type)
 
-    @app.get("/v1/gallery", tags=["state"], dependencies=token)
+    @app.get("/v1/gallery", tags=["state"], dependencies=_TOKEN)
     def overview(
         cameras: Annotated[list[str], Query()] = [],  # noqa: B006
         bins: Annotated[int, Query(ge=1, le=500)] = 60,
     ) -> Overview:
-        """Rows by camera, and a histogram over time of some cameras or all."""
+        """Counts rows by camera, and over time those of some cameras or of all."""
         return service.overview(cameras, bins)
 
 
 def _add_row_routes(app: FastAPI, service: Service) -> None:
-    token = [Depends(HTTPBearer(auto_error=False))]
-
-    @app.post("/v1/rows", tags=["rows"], dependencies=token)
+    @app.post("/v1/rows", tags=["rows"], dependencies=_TOKEN)
     def add_rows(caller: _Caller, new: NewRows) -> Added:
-        """Adds rows that a camera embedded: all, or none if something is wrong.
+        """Adds rows that a camera embedded: all of them, or none if one is wrong.
 
-        Rows whose key is there already are left out, so send them again after a
-        failure.
+        Rows whose key is in the gallery already are left out, so send them again after
+        a failure.
         """
         return Added(service.add_rows(caller, new))
 
-    @app.post("/v1/rows/photo", tags=["rows"], dependencies=token)
+    @app.post("/v1/rows/photo", tags=["rows"], dependencies=_TOKEN)
     def add_photo(
         caller: _Caller, photo: _Photo, new: Annotated[NewPhoto, Query()]
     ) -> Added:
         """Embeds a picture and adds it."""
         return Added(service.add_photo(caller, photo, new))
 
-    @app.delete("/v1/rows", tags=["rows"], dependencies=token)
+    @app.delete("/v1/rows", tags=["rows"], dependencies=_TOKEN)
     def delete(caller: _Caller, which: Annotated[Which, Query()]) -> Deleted:
         """Deletes the rows that meet all conditions; no search finds them any more."""
         return service.delete(caller, which)
 
-    @app.post("/v1/search/photo", tags=["search"], dependencies=token)
+    @app.post("/v1/search/photo", tags=["search"], dependencies=_TOKEN)
     def search_photo(
         caller: _Caller, photo: _Photo, wanted: Annotated[Wanted, Query()]
     ) -> Matches:
         """Finds who looks like the person in a picture."""
         return service.search_photo(caller, photo, wanted)
 
-    @app.post("/v1/search/row", tags=["search"], dependencies=token)
+    @app.post("/v1/search/row", tags=["search"], dependencies=_TOKEN)
     def search_row(caller: _Caller, wanted: Annotated[WantedRow, Query()]) -> Matches:
         """Finds who looks like the person in a row of the gallery."""
         return service.search_row(caller, wanted.key, wanted)

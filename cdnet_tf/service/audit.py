@@ -1,4 +1,4 @@
-"""A record of who asked what: a file of JSON lines to which lines are only added."""
+"""Records who asked what, in a file of JSON lines that only grows."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ class Audit:
         The line is on the disk when the call returns.
 
         Raises:
-          OSError: it is not, for instance because the disk is full. Nothing must be
-            answered then.
+          OSError: the line is not on the disk, for instance because that is full. The
+            caller must not answer the request then.
         """
         time = datetime.datetime.now(datetime.timezone.utc).isoformat()
         line = {"time": time, "who": who, "kind": kind, **details}
         data = (json.dumps(line, default=str) + "\n").encode()
-        # One call, or the lines of two processes might be mixed.
+        # In several calls, the lines of two processes might be mixed.
         if os.write(self._descriptor, data) != len(data):
-            raise OSError(f"{self.path} took half a line of the audit; free the disk.")
+            raise OSError(
+                f"Only a part of a line was written to {self.path}; make room on the "
+                "disk."
+            )
         os.fsync(self._descriptor)
 
     def close(self) -> None:

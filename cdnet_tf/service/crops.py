@@ -1,4 +1,4 @@
-"""A camera's crops of people, from a folder or a video, and the rows made of them."""
+"""Reads a camera's crops of people from a folder or video, and makes rows of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import PIL.Image
 from cdnet_tf.data import layouts
 from cdnet_tf.service import photos
 
-Known = Callable[[str], bool]  # whether the row of a key needs no embedding any more
+Known = Callable[[str], bool]  # says whether the row of a key has been made before
 
 
 class Crop(NamedTuple):
@@ -27,7 +27,7 @@ class Crop(NamedTuple):
 
 
 class Embeds(Protocol):
-    """What of `cdnet_tf.load` is needed."""
+    """What is needed of the object that `cdnet_tf.load` returns."""
 
     def __call__(
         self, images: list[PIL.Image.Image], *, progress: bool = True
@@ -37,7 +37,7 @@ class Embeds(Protocol):
 class Folder:
     """A folder into which something writes crops as image files.
 
-    A file that changes counts as a new image. The time of an image is that of the
+    A file that changes counts as a new image. The time of an image is the time of the
     file's last change.
     """
 
@@ -51,18 +51,18 @@ class Folder:
         """Reads nothing yet.
 
         Args:
-          path: of the folder; its folders are looked into, too.
-          camera: begins the keys.
-          say: is told which files cannot be read, once each.
-          settled_s: files that were changed later than so many seconds ago are left to
-            the next time, as they may be half written.
+          path: of the folder; its subfolders are read, too.
+          camera: name of the camera, with which the keys begin.
+          say: is called with a message, once for each file that cannot be read.
+          settled_s: seconds since the last change of a file. Younger files may be half
+            written, and are left for a later call.
         """
         self._path, self._camera = path, camera
         self._say, self._settled_s = say, settled_s
         self._bad: set[str] = set()
 
     def holds(self, key: str) -> bool:
-        """Whether the image of a key is there, as it was."""
+        """Says whether the image of a key is there and unchanged."""
         name, _, seconds = key.removeprefix(f"{self._camera}/").rpartition("/")
         try:
             return f"{(self._path / name).stat().st_mtime:.6f}" == seconds
@@ -70,7 +70,7 @@ class Folder:
             return False
 
     def new(self, known: Known) -> Iterator[Crop]:
-        """Yields the crops that are not known, in the order of their times."""
+        """Yields the crops that are not known, the oldest first."""
         changed = {
             path: path.stat().st_mtime
             for path in self._path.rglob("*")
@@ -89,16 +89,16 @@ class Folder:
 
 
 def video_keys(video: pathlib.Path, camera: str) -> str:
-    """How the keys of a video's frames begin."""
+    """Returns how the keys of a video's frames begin."""
     return f"{camera}/{video.name}/{video.stat().st_mtime:.6f}/"
 
 
 def frames(
     video: pathlib.Path, camera: str, per_s: float, known: Known
 ) -> Iterator[Crop]:
-    """Yields the frames of a video, `per_s` of each second, that are not known.
+    """Yields `per_s` frames of each second of a video, without those that are known.
 
-    The video is taken to have ended when its file was changed last.
+    The time of the file's last change is taken for the end of the video.
 
     Raises:
       ImportError: PyAV is not installed.
@@ -127,14 +127,14 @@ def frames(
 def rows(
     embeds: Embeds, crops: Sequence[Crop], camera: str, pictures: bool
 ) -> list[dict[str, Any]]:
-    """Embeds crops, and returns a `messages.NewRow` of each, ready for JSON."""
+    """Embeds crops, and returns a `messages.NewRow` for each, ready for JSON."""
     found = embeds([crop.image for crop in crops], progress=False)
     return [
         {
             "key": crop.key,
             "camera": camera,
             "time": crop.time.isoformat(),
-            # Nine digits give the same float32 again.
+            # Nine digits are enough to get the same float32 back.
             "embedding": [float(f"{each:.9g}") for each in embedding],
             "picture": _small(crop.image) if pictures else None,
         }

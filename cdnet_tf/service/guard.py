@@ -1,8 +1,8 @@
-"""What every request passes before the service sees it, and every answer after.
+"""Checks token, size and rate of every request before the service sees it.
 
-Everything needs a token but what is named as public, so that a path which somebody adds
-later is closed of itself. Bodies have a known length and a limit, and so has the number
-of requests.
+Every path needs a token unless it is named as public, so that a path which is added
+later is closed by default. A request must say the length of its body. Every answer gets
+headers that tell a browser what the page may do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-# Nothing comes from elsewhere, nothing goes elsewhere, and no script stands in a page.
+# A page loads nothing from elsewhere, sends nothing there, and has no inline script.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
@@ -40,7 +40,7 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
-_WRONG_TOKENS = "20/minute"  # of one address
+_WRONG_TOKENS = "20/minute"  # from one address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Limits:
     """What one client may do.
 
     Attributes:
-      body_bytes: of a request, at most.
-      rate: requests of one token from one address, such as `600/minute`; also of
-        public paths from one address.
+      body_bytes: greatest length of a request's body.
+      rate: greatest rate of requests with one token from one address, such as
+        `600/minute`. Requests for public paths have the same limit per address.
     """
 
     body_bytes: int = 2**24
@@ -59,7 +59,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """Who asks: the name of the token, and the address."""
+    """Who sent a request: the name of the token, and the address."""
 
     name: str
     address: str
@@ -73,7 +73,7 @@ class _Refused(Exception):
 
 
 class Guard:
-    """An ASGI application around another one, which finds a `Caller` in its state."""
+    """An ASGI application around another one; adds a `Caller` to a request's state."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Guard:
         public: frozenset[str],
         metrics: Metrics,
     ):
-        """Wraps `app`.
+        """Wraps `app`, whose paths need a token unless they are in `public`.
 
         Raises:
           ValueError: `allowed.rate` is no rate.
@@ -104,7 +104,7 @@ class Guard:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answers a request itself, or passes it on."""
+        """Refuses a request, or passes it on."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
@@ -144,14 +144,16 @@ class Guard:
         name = name or self._name(headers.get("authorization", ""), address)
         if not self._limiter.hit(self._rate, name, address):
             raise _Refused(
-                429, f"More than {self._rate}; ask again later.", retry_after="5"
+                429,
+                f"You sent more requests than {self._rate}; ask again later.",
+                retry_after="5",
             )
         if "transfer-encoding" in headers:
             raise _Refused(411, "Send the length of the body (Content-Length).")
         if int(headers.get("content-length", 0)) > self._body_bytes:
             raise _Refused(
                 413,
-                f"The body has {headers['content-length']} bytes, and the most are "
+                f"The body has {headers['content-length']} bytes, and the limit is "
                 f"{self._body_bytes}; send a smaller picture or fewer rows.",
                 connection="close",
             )
@@ -163,7 +165,11 @@ class Guard:
         if name is not None:
             return name
         if not self._limiter.hit(self._wrong, "wrong", address):
-            raise _Refused(429, "Too many wrong tokens; wait.", retry_after="60")
+            raise _Refused(
+                429,
+                "Too many requests from your address had a wrong token; wait a minute.",
+                retry_after="60",
+            )
         raise _Refused(
             401,
             "A token is needed: send the header `Authorization: Bearer TOKEN`.",

@@ -1,4 +1,4 @@
-"""What clients send and what they get, checked by pydantic; described at /docs."""
+"""What clients send and what they get; pydantic checks it, and /docs describes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 class NetworkId(_Strict):
-    """The network that made embeddings; another one than the gallery's is refused."""
+    """The network that made the embeddings, which must be the gallery's."""
 
     name: Name
     checksum: str = Field(description="SHA-256 of the network's file, 64 hex digits.")
@@ -35,7 +35,7 @@ class NewRow(_Strict):
     camera: Name
     time: AwareDatetime
     key: Name | None = Field(
-        None, description="A row whose key is there already is left out."
+        None, description="A row whose key is in the gallery already is left out."
     )
     track: Name | None = None
     picture: Base64Bytes | None = Field(
@@ -45,14 +45,14 @@ class NewRow(_Strict):
 
 
 class NewRows(_Strict):
-    """Rows that are added all or not at all."""
+    """Rows that are added together: all of them or none."""
 
     network: NetworkId
     rows: list[NewRow] = Field(min_length=1, max_length=_MOST_ROWS)
 
 
 class NewPhoto(_Strict):
-    """What is known of a picture that the service is to embed and add."""
+    """Describes a picture that the service shall embed and add."""
 
     camera: Name
     time: AwareDatetime
@@ -64,27 +64,27 @@ class Wanted(_Strict):
     """How many matches are wanted, and which rows are searched."""
 
     k: int = Field(20, ge=1, le=_MOST_MATCHES)
-    cameras: Names = Field([], description="Only these; all if there are none.")
-    not_cameras: Names = []
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = Field(None, description="Is itself outside.")
+    cameras: Names = Field([], description="Search these cameras; all if it is empty.")
+    not_cameras: Names = Field([], description="Leave out these cameras.")
+    since: AwareDatetime | None = Field(None, description="Search from this time on.")
+    until: AwareDatetime | None = Field(None, description="Search before this time.")
     exact: bool = Field(False, description="Compare with every row, without an index.")
     pool_tracks: bool = Field(False, description="Rank tracks instead of rows.")
 
     def conditions(self) -> dict[str, Any]:
-        """The conditions that are set, as `Gallery.search` takes them."""
+        """Returns the conditions that are set, as arguments of `Gallery.search`."""
         found = self.model_dump(include={"cameras", "not_cameras", "since", "until"})
         return {name: value for name, value in found.items() if value}
 
 
 class WantedRow(Wanted):
-    """A search from a row of the gallery."""
+    """A search for who looks like the person in a row of the gallery."""
 
     key: Name
 
 
 class Which(_Strict):
-    """Which rows are to be deleted: those that meet all conditions, at least one."""
+    """Chooses the rows to delete, which meet all conditions; at least one is needed."""
 
     key: Name | None = None
     camera: Name | None = None
@@ -97,7 +97,7 @@ class Found:
     """A match.
 
     Attributes:
-      same_person: whether the distance is below the threshold; None without one.
+      same_person: whether the distance is below the threshold; None if there is none.
       picture: a small JPEG as a data URL, or None.
     """
 
@@ -155,8 +155,8 @@ class Overview:
     """What is in the gallery.
 
     Attributes:
-      cameras: rows by camera.
-      histogram: of the rows of the cameras that were asked for.
+      cameras: number of rows by camera.
+      histogram: the rows of the cameras that were asked for, over time.
       threshold: distance below which two images show one person, or None.
       false_accept_rate: measured share of pairs of two people below the threshold.
     """

@@ -1,4 +1,4 @@
-"""What the service counts of itself, in the format of Prometheus."""
+"""Counts the service's answers and rows, for Prometheus."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Metrics:
         )
 
     def answered(self, route: str, status: int, seconds: float) -> None:
-        """Counts an answer; `route` is a path of the API, not of one request."""
+        """Counts an answer; `route` is a path of the API, such as `/v1/rows`."""
         self._answers.labels(route, str(status)).observe(seconds)
 
     def added(self, rows: int) -> None:
@@ -44,6 +44,6 @@ class Metrics:
         self._deleted.inc(rows)
 
     def text(self, rows: int) -> bytes:
-        """Returns all metrics; `rows` is how many the gallery has now."""
+        """Returns all metrics; `rows` is the number of rows in the gallery now."""
         self._rows.set(rows)
         return prometheus_client.generate_latest(self._registry)

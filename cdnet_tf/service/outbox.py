@@ -1,7 +1,7 @@
-"""Rows that wait on a camera's disk until the service has them; SQLite only.
+"""Keeps rows on a camera's disk until the service has them; SQLite only.
 
-A row is in the file before `put` returns, and leaves it when the service has it. So a
-camera, its network and its service may fail at any time, and no row is lost.
+A row is in the file before `put` returns, and leaves it when the service has it. So no
+row is lost when the camera, its network or the service fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CREATE TABLE IF NOT EXISTS rows (
 );
 CREATE TABLE IF NOT EXISTS gone (key TEXT PRIMARY KEY, since REAL NOT NULL);
 """
-# The last one deletes what is forgotten.
+# These forget the images that are back, note those that are newly gone, and delete the
+# keys of those that are gone long enough.
 _FORGETTING = (
     "DELETE FROM gone WHERE is_there(key) AND substr(key, 1, :length) = :begin",
     "INSERT OR IGNORE INTO gone SELECT key, :now FROM rows WHERE row IS NULL "
@@ -35,7 +36,7 @@ _FORGETTING = (
 
 
 class Batch(NamedTuple):
-    """Rows of one network, as `POST /v1/rows` takes them; empty if none waits."""
+    """Rows of one network, as `POST /v1/rows` takes them; empty if no row waits."""
 
     network: dict[str, str]
     rows: list[dict[str, Any]]
@@ -45,14 +46,14 @@ class Outbox:
     """A file of rows. Several threads and processes may use it."""
 
     def __init__(self, path: str | os.PathLike):
-        """Opens or makes the file.
+        """Opens the file, or creates it.
 
         Raises:
           OSError: the file cannot be opened, or is something else.
         """
         self._lock = threading.Lock()
         try:
-            # Statements are committed one by one.
+            # Without an isolation level, each statement is committed at once.
             self._file = sqlite3.connect(
                 path, timeout=60, isolation_level=None, check_same_thread=False
             )
@@ -66,17 +67,17 @@ class Outbox:
             ) from error
 
     def knows(self, key: str) -> bool:
-        """Whether a row of this key was put here and not forgotten."""
+        """Says whether a row of this key was put here and is not forgotten."""
         with self._lock:
             query = "SELECT 1 FROM rows WHERE key = ?"
             return self._file.execute(query, [key]).fetchone() is not None
 
     def put(self, network: dict[str, str], rows: Iterable[dict[str, Any]]) -> None:
-        """Keeps rows, each with a `key`, all or none; known keys are left out.
+        """Writes rows, all or none; rows whose key is known are left out.
 
         Args:
           network: `name` and `checksum` of the network that made the embeddings.
-          rows: see `messages.NewRow`.
+          rows: fields of `messages.NewRow`, always with a `key`.
 
         Raises:
           sqlite3.OperationalError: the disk is full.
@@ -104,7 +105,7 @@ class Outbox:
         return Batch(json.loads(first), rows)
 
     def sent(self, keys: Collection[str]) -> None:
-        """Lets rows go that the service has; their keys stay known."""
+        """Drops rows that the service has; their keys stay known."""
         with self._transaction() as file:
             file.executemany(
                 "UPDATE rows SET row = NULL, network = NULL WHERE key = ?",
@@ -116,13 +117,13 @@ class Outbox:
     ) -> int:
         """Forgets the keys of a camera's rows that were sent and whose images are gone.
 
-        An image may come back, as a disk does that was away for a while; then it must
-        not be sent again. So a key is forgotten by a call `after_s` or more after the
-        first call that found its image gone.
+        An image may come back, for instance on a disk that was away, and must not be
+        sent again then. So a key is forgotten by a call that comes `after_s` or more
+        after the first call that found its image gone.
 
         Args:
-          camera: with which the keys begin, before a slash.
-          is_there: whether the image of a key is still there.
+          camera: name of the camera, with which the keys begin, before a slash.
+          is_there: says whether the image of a key is there.
           after_s: seconds.
 
         Returns:
@@ -150,7 +151,7 @@ class Outbox:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All that is done to the file, or nothing of it."""
+        """Makes all changes within the block, or none of them if it raises."""
         with self._lock:
             self._file.execute("BEGIN IMMEDIATE")
             try:

@@ -1,4 +1,4 @@
-"""How many rows a gallery has by camera and over time; read once, kept for a while."""
+"""Counts a gallery's rows by camera and over time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from cdnet_tf.gallery.gallery import Gallery
 from cdnet_tf.service.messages import Histogram
 
-_KEPT_S = 30.0  # other programs may add rows, too
+# The gallery is read again after this time, since other programs may add rows, too.
+_KEPT_S = 30.0
 
 
 class Contents:
-    """Cameras and times of all rows: 10 bytes of memory a row."""
+    """Keeps the cameras and times of all rows, 10 bytes of memory a row."""
 
     def __init__(self, gallery: Gallery):
         self._gallery = gallery
@@ -27,7 +28,7 @@ class Contents:
         self._times = np.zeros(0, np.int64)  # microseconds since 1970, UTC
 
     def forget(self) -> None:
-        """Has the next call read the gallery again."""
+        """Makes the next call read the gallery again."""
         self._read_at = -np.inf
 
     def rows(self) -> int:

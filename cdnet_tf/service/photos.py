@@ -1,7 +1,7 @@
-"""Pictures from strangers: decoded with limits, and made small.
+"""Decodes pictures from strangers within limits, and makes them small.
 
-A file of a few kilobytes may claim a picture of gigabytes. The size that a file claims
-is therefore read before any pixel is, and only three formats are decoded at all.
+A file of a few kilobytes may claim a picture of gigabytes. So the claimed size is
+checked before any pixel is decoded, and only three formats are decoded at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import PIL.ImageOps
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _MOST_PIXELS = 16_000_000
 _LEAST_SIDE = 8
-_THUMBNAIL = 192, 256  # most pixels of width and height
+_THUMBNAIL = 192, 256  # greatest width and height, pixels
 _JPEG = b"\xff\xd8\xff"
 _SMALL_BYTES = 2**16
 
@@ -25,13 +25,14 @@ class PhotoError(ValueError):
 
 
 def decode(content: bytes) -> PIL.Image.Image:
-    """Decodes a picture to RGB, turned as its camera says.
+    """Decodes a picture to RGB, turned as its EXIF data say.
 
     Args:
       content: a JPEG, PNG or WebP file.
 
     Raises:
-      PhotoError: it is none of these, is broken, or has more than 16 million pixels.
+      PhotoError: the file is none of these or is broken, or the picture has more than
+        16 million pixels or a side of less than 8.
     """
     try:
         with PIL.Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
@@ -42,7 +43,7 @@ def decode(content: bytes) -> PIL.Image.Image:
         raise
     except PIL.Image.DecompressionBombError as error:
         raise PhotoError(f"The picture is refused: {error}") from error
-    except Exception as error:  # Decoders raise whatever they like on broken files.
+    except Exception as error:  # Decoders raise errors of any kind on broken files.
         raise PhotoError(
             f"The {len(content):,} bytes are no whole JPEG, PNG or WebP picture "
             f"({type(error).__name__}); send one of these."
@@ -61,9 +62,10 @@ def thumbnail(picture: PIL.Image.Image) -> bytes:
 
 
 def data_url(content: bytes | None) -> str | None:
-    """Returns a small JPEG as a URL for a page; None if there is no such picture.
+    """Returns a picture as a data URL of a small JPEG, or None if there is none.
 
-    Small JPEG files pass as they are; whatever else a gallery holds is decoded first.
+    Small JPEG files are passed on as they are. Any other picture is decoded first, and
+    one that cannot be decoded counts as none.
     """
     if content is None:
         return None

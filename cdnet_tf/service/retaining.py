@@ -1,4 +1,4 @@
-"""Has a service forget what it should, again and again."""
+"""Makes a service delete old rows and erase deleted ones at regular intervals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cdnet_tf.service.service import Service
 
 @contextlib.contextmanager
 def retaining(service: Service, hours: float) -> Iterator[None]:
-    """Calls `service.retain` now and every so many hours, in a thread.
+    """Calls `service.retain` in a thread, now and after every `hours`.
 
-    A failure is printed, and the next call is made all the same.
+    An error is printed, and the next call is made all the same.
     """
     stop = threading.Event()
 
@@ -25,13 +25,12 @@ def retaining(service: Service, hours: float) -> Iterator[None]:
             service.next_erasure = now + datetime.timedelta(hours=hours)
             try:
                 service.retain()
-            except Exception as error:  # The next time it may work.
+            except Exception as error:  # The next call may succeed.
                 print(f"Retention failed: {error}", file=sys.stderr, flush=True)
             if stop.wait(hours * 3600):
                 return
 
-    # As a daemon: an erasure may take minutes, and whoever stops the program should not
-    # wait for it.
+    # An erasure may take minutes. The end of the program does not wait for a daemon.
     threading.Thread(target=work, name="retention", daemon=True).start()
     try:
         yield

@@ -1,6 +1,6 @@
-"""What the service does for a caller, whatever protocol the caller speaks.
+"""What the service does for a caller, apart from HTTP.
 
-Every search, addition and deletion is in the audit before its answer leaves.
+Every search, addition and deletion is in the audit before it is answered.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from cdnet_tf.service.messages import (
 from cdnet_tf.service.metrics import Metrics
 from cdnet_tf.service.overview import Contents
 
-_AT_ONCE = 2  # pictures that are decoded and embedded
+_AT_ONCE = 2  # pictures that are decoded and embedded at the same time
 
 
 class Reid(Protocol):
-    """What `cdnet_tf.load` returns."""
+    """What is needed of the object that `cdnet_tf.load` returns."""
 
     @property
     def network(self) -> NetworkLike: ...
@@ -53,9 +53,9 @@ class Service:
     """One gallery and one network. Methods may be called from several threads.
 
     Attributes:
-      metrics: what the service counts of itself.
-      no_threshold: why no match is marked as the same person; empty if they are marked.
-      next_erasure: when `retain` is called next (UTC); None if nobody has said.
+      metrics: counts of answers and rows.
+      no_threshold: why no match is marked as the same person; empty if matches are.
+      next_erasure: time (UTC) of the next call of `retain`; None if it is unknown.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class Service:
 
         Args:
           gallery: opened with the network of `reid`.
-          reid: embeds pictures that are sent.
-          audit: takes a line for everything that is asked.
-          pictures_dir: pictures that the gallery knows by their paths are shown if they
-            are below this folder; None shows none of them.
-          false_accept_rate: chooses the threshold of the same-person mark.
+          reid: embeds the pictures that callers send.
+          audit: records every request.
+          pictures_dir: a picture that the gallery knows by its path is shown only if it
+            is below this folder; None shows no such picture.
+          false_accept_rate: chooses the threshold by which matches are marked as the
+            same person.
         """
         self.metrics = Metrics()
         self.no_threshold = ""
@@ -89,7 +90,7 @@ class Service:
         try:
             found = reid.threshold(false_accept_rate)
             self._threshold, self._rate = found.distance, found.false_accept_rate
-        except ValueError as error:  # none was measured on this network
+        except ValueError as error:  # No threshold was measured on this network.
             self.no_threshold = str(error)
 
     def add_rows(self, caller: Caller, new: NewRows) -> int:
@@ -134,26 +135,26 @@ class Service:
         )
 
     def search_photo(self, caller: Caller, content: bytes, wanted: Wanted) -> Matches:
-        """Finds who looks like a picture.
+        """Finds who looks like the person in a picture.
 
         Raises:
           ValueError: the picture or a condition is refused.
-          OSError: the gallery cannot be read, or the audit not be written.
+          OSError: the gallery cannot be read, or the audit cannot be written.
         """
         began = time.perf_counter()
         _, embedding = self._embed(content)
         return self._search(caller, embedding[0], wanted, began, by="photo")
 
     def search_row(self, caller: Caller, key: str, wanted: Wanted) -> Matches:
-        """Finds who looks like a row of the gallery, the row itself among them."""
+        """Finds who looks like the person in a row; the row is among the matches."""
         began = time.perf_counter()
         return self._search(caller, key, wanted, began, by="row", key=key)
 
     def delete(self, caller: Caller, which: Which) -> Deleted:
-        """Deletes rows from every search; their bytes go with the next erasure.
+        """Deletes rows, which no search finds any more; the next erasure erases them.
 
         Raises:
-          ValueError: no condition at all.
+          ValueError: there is no condition.
         """
         conditions = which.model_dump(exclude_none=True)
         removal = self._gallery.delete(**conditions)
@@ -180,7 +181,7 @@ class Service:
         return self._gallery.count()
 
     def retain(self) -> int:
-        """Deletes rows older than the retention, and erases what was deleted.
+        """Deletes rows that are older than the retention, and erases all deleted rows.
 
         Returns:
           How many rows were too old.
@@ -248,7 +249,7 @@ class Service:
     def _picture(self, picture: str | bytes | None) -> bytes | None:
         if not isinstance(picture, str):
             return picture
-        # A path may come from anywhere, and must not open other files to the world.
+        # A path may come from anywhere, and must not expose files of other folders.
         path = pathlib.Path(picture).resolve()
         if self._pictures_dir is None or not path.is_relative_to(self._pictures_dir):
             return None
@@ -265,7 +266,7 @@ def _equally_long(embeddings: list[list[float]]) -> list[list[float]]:
     lengths = sorted({len(each) for each in embeddings})
     if len(lengths) > 1:
         raise ValueError(
-            f"The embeddings have {lengths[0]} to {lengths[-1]} numbers; those of one "
-            "network have equally many."
+            f"The embeddings have {lengths[0]} to {lengths[-1]} numbers; send those of "
+            "one network, which have the same number."
         )
     return embeddings

@@ -1,4 +1,4 @@
-"""Who may use the service: named tokens, of which only checksums are kept."""
+"""The named tokens that admit a client to the service; only checksums are kept."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SHORTEST = 16  # characters of a token that somebody chose
 
 
 class Tokens:
-    """The tokens that are accepted, by the name under which each is audited."""
+    """The accepted tokens; the audit records the name of a token, not the token."""
 
     def __init__(self, checksums: dict[str, str]):
-        """Takes name -> SHA-256 of a token, hexadecimal; `read` and `of` make them."""
+        """Takes the hexadecimal SHA-256 of each token by name; see `of` and `read`."""
         self._checksums = dict(checksums)
 
     @classmethod
     def of(cls, **tokens: str) -> Tokens:
-        """Accepts tokens that are known.
+        """Accepts the given tokens.
 
         Raises:
           ValueError: a token has fewer than 16 characters.
@@ -59,9 +59,9 @@ class Tokens:
         return len(self._checksums)
 
     def generate(self, name: str, path: str | os.PathLike) -> str:
-        """Makes a token, keeps its checksum in a file, and returns the token.
+        """Makes a token, writes its checksum to a file, and returns the token.
 
-        Nobody can read the token again. A token of the same name is replaced.
+        The token cannot be read again. A token of the same name is replaced.
         """
         token = secrets.token_urlsafe(_BYTES)
         self._checksums[name] = _checksum(token)
@@ -71,7 +71,7 @@ class Tokens:
         return token
 
     def name_of(self, token: str) -> str | None:
-        """Returns whose token it is; None if it is nobody's.
+        """Returns the name of a token, or None if the token is not accepted.
 
         All checksums are compared, each in constant time, so that the time of an answer
         tells nothing about a token.
@@ -84,5 +84,5 @@ class Tokens:
 
 
 def _checksum(token: str) -> str:
-    # A token has 256 random bits, so that it needs no slow hash, as passwords do.
+    # A generated token has 256 random bits. Unlike a password, it needs no slow hash.
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
