@@ -1,6 +1,6 @@
-"""What embeddings say of people: rankings, and scores of rankings; no TensorFlow.
+"""Ranks a gallery and scores rankings, from arrays of embeddings; no TensorFlow.
 
-These are the functions of `cdnet_tf.retrieval` for who holds plain arrays.
+`cdnet_tf.retrieval` does the work; here it takes plain arrays.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Ranking(NamedTuple):
 
     Attributes:
       indices: (q, k) rows of the gallery.
-      distances: (q, k) Euclidean distances of L2-normalised embeddings, 0..2; for a
-        re-ranking the distances that it is sorted by, which no threshold fits.
+      distances: (q, k) Euclidean distances of L2-normalised embeddings, 0..2. For a
+        re-ranking, the distances by which it is sorted; no threshold applies to them.
     """
 
     indices: np.ndarray
@@ -41,18 +41,18 @@ def rank(
       query: (q, d) floats, of any length.
       gallery: (g, d) floats of the same network; may be a memory map.
       k: gallery images to find for each query, at least 1; at most g are found.
-      rerank: rank by k-reciprocal neighbours, which compares all images with each
-        other: better, and slower with the square of their number.
+      rerank: rank by k-reciprocal neighbours. This ranks better, and compares all
+        images with each other, so the time grows with the square of their number.
 
     Raises:
-      ValueError: an empty gallery, unequal dimensions, embeddings that are not finite,
-        or k below 1.
+      ValueError: the gallery is empty, dimensions differ, an embedding is not finite,
+        or k is below 1.
     """
     if k < 1:
         raise ValueError(f"k={k} names no image; use at least 1.")
     queries, images = Embeddings.of(query, "query"), Embeddings.of(gallery, "gallery")
     if not len(images.rows):
-        raise ValueError("the gallery holds no embeddings; pass at least one.")
+        raise ValueError("The gallery holds no embeddings; pass at least one.")
     if rerank:
         rows = reranking.distance_rows(queries.rows, images.rows)
     else:
@@ -77,8 +77,9 @@ def evaluate_embeddings(
 ) -> dict:
     """Scores embeddings by the Market-1501 protocol, and finds their thresholds.
 
-    A gallery image with the identity and the camera of the query is ignored. Where
-    nobody knows the cameras, leave both out, and no image of the query in the gallery.
+    A gallery image with the identity and the camera of the query is ignored. If the
+    cameras are unknown, leave both arguments out, and remove the query images from the
+    gallery.
 
     Args:
       query: (q, d) floats, of any length.
@@ -94,14 +95,17 @@ def evaluate_embeddings(
       `verification.Thresholds`) and `camera_pairs`; ready for JSON.
 
     Raises:
-      ValueError: an empty gallery, sizes that do not agree, embeddings that are not
-        finite, cameras of one side alone, or no query whose person the gallery shows
-        under another camera.
+      ValueError: the gallery is empty, sizes differ, an embedding is not finite, only
+        one side has cameras, or the gallery shows the person of no query under another
+        camera.
     """
     if (query_cameras is None) != (gallery_cameras is None):
-        raise ValueError("cameras of one side alone; pass those of query and gallery.")
+        raise ValueError(
+            "Only one of query_cameras and gallery_cameras is given; pass both, or "
+            "neither if they are unknown."
+        )
     if query_cameras is None or gallery_cameras is None:
-        # Below 0 a camera is unknown; each image gets one of its own.
+        # A camera below 0 is unknown. Each image gets another one, so none is ignored.
         unknown = -1 - np.arange(len(query) + len(gallery))
         query_cameras, gallery_cameras = np.split(unknown, [len(query)])
     return report.report(

@@ -1,7 +1,7 @@
-"""From whatever a user calls images to pixels as evaluation sees them.
+"""Turns all that a user may pass as images into pixels for a network.
 
-A path, a picture and an array all end in `preprocess.resize`, the resizing of training
-and evaluation, so that an embedding does not depend on the way an image came.
+Paths, pictures and arrays are all resized by `preprocess.resize`, as in training and
+evaluation, so that an embedding does not depend on the form of the image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cdnet_tf.data import layouts, preprocess
 Image: TypeAlias = str | os.PathLike | PIL.Image.Image | np.ndarray
 Images: TypeAlias = Image | Iterable[Image]
 
-_MORE_THAN_8_BITS = ("I", "F")  # what modes of Pillow begin with
+_MORE_THAN_8_BITS = ("I", "F")  # first letters of modes of Pillow
 
 
 class UnreadableError(ValueError):
@@ -44,17 +44,17 @@ class Source(NamedTuple):
 
 
 def sources(images: Images) -> tuple[Iterator[Source], int | None]:
-    """Returns the single images in order, and how many there are, None if unknown.
+    """Returns the single images in order, and their number, or None if it is unknown.
 
     A folder stands for all .jpg, .jpeg and .png files in it and below, sorted by path,
-    hidden ones left out.
+    without hidden files.
 
     Args:
       images: a path, a folder, a Pillow image, an array (h, w, 3) or (n, h, w, 3), or
         an iterable of single images. An iterator is drawn from as images are needed.
 
     Raises:
-      ValueError: a folder without images.
+      ValueError: a folder holds no images.
     """
     if isinstance(images, (str, os.PathLike)):
         path = pathlib.Path(images)
@@ -72,7 +72,7 @@ def batches(source: Iterator[Source], size: int) -> Iterator[list[Source]]:
     """Returns lists of `size` sources; the last may be shorter.
 
     Raises:
-      ValueError: a size below 1.
+      ValueError: `size` is below 1.
     """
     if size < 1:
         raise ValueError(f"batch_size={size} holds no image; use at least 1.")
@@ -92,7 +92,7 @@ class Reader:
     """
 
     def __init__(self, height: int, width: int):
-        # Traced, which takes two thirds of the processor's time of eager operations.
+        # Traced functions take two thirds of the processor time of eager operations.
         self._decode = tf.function(
             lambda file: preprocess.decode_and_resize(file, height, width),
             input_signature=[tf.TensorSpec([], tf.string)],
@@ -103,7 +103,7 @@ class Reader:
             input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
             autograph=False,
         )
-        # The same picture may be in two batches, and Pillow decodes it at first use.
+        # Two threads may read the same picture, which Pillow decodes at its first use.
         self._pillow = threading.Lock()
 
     def read(self, source: Source) -> np.ndarray:
@@ -111,9 +111,9 @@ class Reader:
 
         Raises:
           UnreadableError: the file is missing or is no whole image.
-          TypeError: it is no image at all.
-          ValueError: an array of another type or shape than uint8 (h, w, 3), or a
-            picture of more than 8 bits a colour.
+          TypeError: the source is no image at all.
+          ValueError: an array is not uint8 of shape (h, w, 3), or a picture has more
+            than 8 bits a colour.
         """
         _, name, image = source
         if isinstance(image, (str, os.PathLike)):
@@ -127,7 +127,7 @@ class Reader:
         """Returns an image file's content as (height, width, 3) uint8, RGB.
 
         Raises:
-          UnreadableError: it is no whole image; the message begins with `name`.
+          UnreadableError: `content` is no whole image; the message begins with `name`.
         """
         try:
             return self._decode(content).numpy()
@@ -159,7 +159,7 @@ def _of_picture(name: str, picture: PIL.Image.Image) -> np.ndarray:
 
 
 def _checked(name: str, image: Image) -> np.ndarray:
-    """An array (h, w, 3) uint8, or an error that says what it is instead."""
+    """Returns an image as an array (h, w, 3) uint8, or raises an error."""
     if not hasattr(image, "__array__"):
         raise TypeError(
             f"{name} is of type {type(image).__name__}; pass a path, a Pillow image or "

@@ -1,4 +1,4 @@
-"""Images of people to embeddings: `cdnet_tf.load` and what it returns."""
+"""Turns images of people into embeddings: `cdnet_tf.load` and what it returns."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SILENT_S = 2.0  # Shorter work shows no progress bar.
 
 
 class Embedded(NamedTuple):
-    """Embeddings of those images that could be read; rows run in step.
+    """The embeddings of the images that could be read, and why others could not.
 
     Attributes:
       embeddings: (m, d) float32, L2-normalised.
-      numbers: (m,) the place of each row's image among the images given, ascending.
-      names: m paths; `images[NUMBER]` of an image without one.
-      bad: the place of each image that could not be read -> its name and the reason.
+      numbers: (m,) the place of each row's image among the given images, ascending.
+      names: m paths, or `images[NUMBER]` where an image has no path.
+      bad: name and reason for each image that could not be read, by its place.
     """
 
     embeddings: np.ndarray
@@ -52,7 +52,7 @@ class _Embedder(Protocol):
 
 
 def load(model: str | os.PathLike) -> Reid:
-    """Opens a re-identification network, wherever it is.
+    """Opens a re-identification network from a file, a name or a server.
 
     Args:
       model: a model.keras, the run directory of a training, a SavedModel directory, a
@@ -62,7 +62,7 @@ def load(model: str | os.PathLike) -> Reid:
 
     Raises:
       FileNotFoundError: there is no such file and no such name.
-      ValueError: it is no embedding network, or cannot be read.
+      ValueError: the file is no embedding network, or cannot be read.
       OSError: the server cannot be reached.
     """
     if str(model).startswith(("http://", "https://")):
@@ -80,7 +80,7 @@ class Reid:
     Attributes:
       network: its name, and the checksum by which embeddings of two networks are told
         apart.
-      embedding_size: d, numbers in an embedding.
+      embedding_size: d, the number of values in an embedding.
       input_shape: (height, width, 3) to which images are resized.
     """
 
@@ -107,24 +107,24 @@ class Reid:
     def __call__(
         self, images: Images, *, batch_size: int = 64, progress: bool = True
     ) -> np.ndarray:
-        """Embeds images, decoded, resized and normalised as in training.
+        """Embeds images, after decoding, resizing and normalising as in training.
 
         Args:
           images: a path, a folder (its .jpg, .jpeg and .png files and those below,
             sorted by path), a Pillow image, a uint8 RGB array (h, w, 3) or
-            (n, h, w, 3), or any iterable of single images, whose sizes may differ. Of
-            an iterator few images are in memory at a time; each has to be an array of
-            its own, not the same buffer filled anew.
+            (n, h, w, 3), or any iterable of single images, whose sizes may differ. Few
+            images of an iterator are in memory at a time. Each must be an array of its
+            own, not the same buffer with new content.
           batch_size: images that a core embeds at once.
-          progress: show a bar where the work takes longer than two seconds.
+          progress: show a bar if the work takes longer than two seconds.
 
         Returns:
           (n, d) float32, L2-normalised, in the order of the images; n is 1 for a single
           image.
 
         Raises:
-          ValueError: some images cannot be read: names them all, the first twenty of
-            many; `embed_readable` skips them. Or an array is no uint8 RGB.
+          ValueError: some images cannot be read; the message names the first twenty,
+            and `embed_readable` skips them. Or an array is not uint8 RGB.
           TypeError: something is no image at all.
         """
         return self._embed(images, batch_size, progress, skip=False).embeddings
@@ -134,8 +134,8 @@ class Reid:
     ) -> Embedded:
         """Embeds the images that can be read, and says which they are.
 
-        Args are those of calling the object. What is no image at all, and an array that
-        is no uint8 RGB, still raise an error.
+        The arguments are those of `__call__`. Something that is no image at all, and an
+        array that is not uint8 RGB, still raise an error.
         """
         return self._embed(images, batch_size, progress, skip=True)
 
@@ -157,16 +157,16 @@ class Reid:
         """Says whether two images show the same person.
 
         Args:
-          a, b: an image each, as calling the object takes it, or its embedding: (d,) or
-            (1, d) floats.
+          a, b: a single image each, as for `__call__`, or its embedding, (d,) or (1, d)
+            floats.
           false_accept_rate: see `threshold`.
 
         Returns:
-          A verdict that is true or false by itself, with the distance, the threshold
-          and its measured rates.
+          A verdict that can be used as a bool, with the distance, the threshold and its
+          measured rates.
 
         Raises:
-          ValueError: as `threshold`; an image cannot be read; or one is not single.
+          ValueError: as `threshold`; or an image cannot be read, or is not single.
         """
         threshold = self.threshold(false_accept_rate)
         first, second = self._single(a), self._single(b)
@@ -177,7 +177,7 @@ class Reid:
         return self._find_thresholds()
 
     def _single(self, image: Any) -> np.ndarray:
-        """The unit embedding (d,) of one image, or of its embedding."""
+        """Returns the embedding of one image, or a given one, normalised: (d,)."""
         if isinstance(image, np.ndarray) and np.issubdtype(image.dtype, np.floating):
             rows = _normalised(np.atleast_2d(image))
         else:
@@ -203,7 +203,7 @@ class Reid:
             for part in parallel.in_order(embed, batches, parallel.threads()):
                 parts.append(part)
                 bar.update(len(part.good) + len(part.bad))
-        # The names by their numbers, for the images themselves are let go.
+        # Parts hold names instead of sources, which would keep the images in memory.
         good = {number: name for part in parts for number, name in part.good.items()}
         bad = {number: reason for part in parts for number, reason in part.bad.items()}
         if bad and not skip:
@@ -218,7 +218,13 @@ class Reid:
 
 
 class _Part(NamedTuple):
-    """A batch: names of the images that could be read, their rows, and the others."""
+    """What became of a batch.
+
+    Attributes:
+      good: names of the images that could be read, by their numbers.
+      rows: embeddings of these images.
+      bad: names and reasons of the other images, by their numbers.
+    """
 
     good: dict[int, str]
     rows: np.ndarray
@@ -228,8 +234,8 @@ class _Part(NamedTuple):
 class _Embedding:
     """Reads and embeds batches, in several threads.
 
-    Unless bad images are skipped, nothing is embedded after the first of them: images
-    are then read only to name all that are bad.
+    Unless bad images are skipped, nothing is embedded after the first of them. The
+    other images are then read only to name all bad ones.
     """
 
     def __init__(self, embedder: _Embedder, reader: image_sources.Reader, skip: bool):
@@ -255,12 +261,12 @@ class _Embedding:
 
 
 def _normalised(rows: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float32; refuses rows that are not finite."""
+    """Returns rows of length 1 as float32; refuses rows that are not finite."""
     return distances.Embeddings.of(rows, "image").normalised().rows.astype(np.float32)
 
 
 def _served(served: endpoint.Endpoint) -> Mapping[str, Any]:
-    """The thresholds that were exported with a served model."""
+    """Returns the thresholds that were exported with a served model."""
     if "thresholds" not in served.record:
         raise ValueError(
             f"{served.url} has no threshold for the same person: none was measured on "

@@ -1,7 +1,7 @@
-"""The distance below which a file's embeddings are of one person, and where it stands.
+"""Finds the distance below which two embeddings of a network are of one person.
 
-A threshold holds for one file alone. This module looks where the package leaves what it
-measured on a file, and takes nothing that was measured on another one.
+A threshold is valid for one file only. This module looks where the package writes what
+it measured on a file, and ignores what was measured on other files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cdnet_tf.retrieval import verification
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether two images show one person; true or false by itself.
+    """Whether two images show one person; can be used as a bool.
 
     Attributes:
       same: whether `distance` is below `threshold`.
@@ -55,7 +55,7 @@ def at(found: Mapping[str, Any], rate: float) -> verification.Threshold:
       rate: one of its `rates`.
 
     Raises:
-      ValueError: there is none for this rate, or too few pairs were measured for one.
+      ValueError: none was measured for this rate, or on too few pairs.
     """
     for measured, row in zip(found["rates"], found["at_rates"]):
         if math.isclose(measured, rate):
@@ -73,10 +73,11 @@ def at(found: Mapping[str, Any], rate: float) -> verification.Threshold:
 
 
 def of_file(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the thresholds that were measured on a file and stand with it.
+    """Returns the thresholds that were measured on a file.
 
-    They stand in the evaluations that training and `cdnet_tf.evaluate` write beside a
-    file, in an export's report, in the record of shipped weights, or in a SavedModel.
+    They are read from the evaluations that training and `cdnet_tf.evaluate` write
+    beside a file, from an export's report, from the record of shipped weights, or from
+    a SavedModel.
 
     Args:
       path: of a model.keras, a .tflite file or a SavedModel directory.
@@ -85,9 +86,9 @@ def of_file(path: pathlib.Path) -> dict[str, Any]:
       The fields of `verification.Thresholds`.
 
     Raises:
-      ValueError: none were measured on this file; says how to measure them.
+      ValueError: none were measured on this file; the message says how to do it.
     """
-    # What was measured on a network holds for its SavedModel; see `identity.of_file`.
+    # Thresholds of a network are valid for its SavedModel; see `identity.of_file`.
     checksums = {identity.of_file(path).checksum, measurements.sha256(path)}
     reasons = []
     for source, record in _records(path.resolve()):
@@ -104,7 +105,7 @@ def of_file(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _records(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
-    """The records that may tell of a file, and where they stand."""
+    """Yields the records that may hold a file's thresholds, and where they stand."""
     folder, stem = path.parent, path.stem
     for place in ("evaluation", f"evaluation_{stem}", "."):
         yield from _read(folder / place / "evaluation.json")
@@ -118,7 +119,7 @@ def _records(path: pathlib.Path) -> Iterator[tuple[pathlib.Path, dict[str, Any]]
 
 
 def _read(file: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """The record in a file, none where there is no file."""
+    """Returns the record in a file, in a list that is empty if there is no file."""
     if not file.is_file():
         return []
     try:
@@ -130,8 +131,8 @@ def _read(file: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
 
 
 def _misfit(record: Mapping[str, Any], checksums: Collection[str]) -> str:
-    """Why a record's thresholds are not those of a file; empty where they are."""
-    # An evaluation says at its top what an export's row says under `measured`.
+    """Says why a record's thresholds are not those of a file; empty if they are."""
+    # An evaluation has at its top what an export's row has under `measured`.
     measured = record.get("measured") or {**record.get("model", {}), **record}
     if measured.get("sha256") not in checksums:
         return "was measured on another file"
