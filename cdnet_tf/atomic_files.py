@@ -7,10 +7,12 @@ same folder first, and a rename puts the finished file in its place.
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 _ABANDONED_S = 3600.0
 
@@ -57,3 +59,22 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` to `path` in UTF-8, whole or not at all."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def write_csv(
+    path: str | os.PathLike, columns: Sequence[str], lines: Iterable[Mapping[str, Any]]
+) -> None:
+    """Writes a CSV file with a header, whole or not at all.
+
+    Args:
+      path: of the file.
+      columns: in their order.
+      lines: values by column; those of other columns are left out.
+    """
+    with replacing(path) as partial:
+        with open(partial, "w", newline="") as file:
+            writer = csv.DictWriter(
+                file, columns, extrasaction="ignore", lineterminator="\n"
+            )
+            writer.writeheader()
+            writer.writerows(lines)

@@ -49,6 +49,12 @@ def test_text_is_utf8(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == "Zürich\n".encode()
 
 
+def test_csv_has_its_columns_alone(tmp_path):
+    lines = [{"b": 1, "a": "x,y", "c": 2}, {"a": "", "b": 0.5}]
+    atomic_files.write_csv(tmp_path / "a.csv", ("a", "b"), lines)
+    assert (tmp_path / "a.csv").read_bytes() == b'a,b\n"x,y",1\n,0.5\n'
+
+
 def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(OSError, match="absent"):
         atomic_files.write_text(tmp_path / "absent" / "a.txt", "text")

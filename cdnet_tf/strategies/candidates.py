@@ -1,4 +1,4 @@
-"""The networks that a search has judged: a table that is also its memory."""
+"""The table of the networks that a search has judged, which is also its memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Candidate(NamedTuple):
 
     Attributes:
       genotype, width_multiplier: of the network.
-      mean_ap: its score, mAP on people whom no weight has learnt from, 0..1.
-      parameters, macs: what it costs.
-      ms: milliseconds on the device of the search; None where there is no device.
-      seconds: that judging it took; 0 where nothing was run.
+      mean_ap: its score: mAP, 0..1, on people from whom no weight has learnt.
+      parameters, macs: its costs.
+      ms: milliseconds on the device of the search; None if there is no device.
+      seconds: time that judging it took; 0 if it was not run.
     """
 
     genotype: genotype.Genotype
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
         return Network(self.genotype, self.width_multiplier)
 
     def to_csv(self) -> dict[str, str]:
-        """A line of a file, by the names of `COLUMNS`."""
+        """Returns the values of a line of a file, by the names in `COLUMNS`."""
         floats = {"mAP": self.mean_ap, "ms": self.ms}
         return {
             "genotype": str(self.genotype),
@@ -78,14 +78,14 @@ def of(
 
 
 class Candidates:
-    """candidates.csv: a line a network, in the order in which they were judged.
+    """The judged networks of a run, in the order of judging, kept in candidates.csv.
 
-    A network is judged once, so a search that was killed and draws the same networks
-    again comes to where it was in no time.
+    A network is judged once. A search that was killed draws the same networks again,
+    finds them here, and so goes on at once where it stopped.
 
     Args:
-      path: of the file; what is in it is taken up.
-      space: of the networks.
+      path: of the file; the networks in it count as judged.
+      space: the networks that a choice may stand for.
     """
 
     def __init__(self, path: pathlib.Path, space: Space) -> None:
@@ -99,7 +99,12 @@ class Candidates:
     def judge(
         self, choice: Sequence[int], judge: Callable[[Choice], float]
     ) -> Candidate:
-        """Returns what is known of a network; judges it if nothing is."""
+        """Returns a network from the table, and judges it first if it is missing.
+
+        Args:
+          choice: of the network, in the space.
+          judge: returns the mAP of a choice, 0..1.
+        """
         network = self._space.network(choice)
         if network not in self._judged:
             began = time.perf_counter()
@@ -110,20 +115,20 @@ class Candidates:
         return self._judged[network]
 
     def all(self) -> list[Candidate]:
-        """All of them, in the order in which they were judged."""
+        """Returns all networks, in the order in which they were judged."""
         return list(self._judged.values())
 
     def best(self, count: int = 1) -> list[Candidate]:
-        """The best ones, the best first; of equal ones the cheaper."""
+        """Returns the networks of highest mAP, best first; of equals the cheaper."""
         order = sorted(self._judged.values(), key=lambda c: (-c.mean_ap, c.macs))
         return order[:count]
 
 
 def read(path: pathlib.Path) -> list[Candidate]:
-    """Returns what candidates.csv holds; nothing where there is no file.
+    """Returns the networks in candidates.csv, or none if there is no file.
 
     Raises:
-      ValueError: it has other columns.
+      ValueError: the file has other columns.
     """
     if not path.exists():
         return []
@@ -132,7 +137,7 @@ def read(path: pathlib.Path) -> list[Candidate]:
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(
                 f"{path} has the columns {', '.join(reader.fieldnames or ())} and not "
-                f"{', '.join(COLUMNS)}: it is of another version of this program. "
+                f"{', '.join(COLUMNS)}: another version of this program wrote it. "
                 "Choose another --run_dir."
             )
         return [Candidate.from_csv(row) for row in reader]
@@ -140,21 +145,17 @@ def read(path: pathlib.Path) -> list[Candidate]:
 
 def write(path: pathlib.Path, judged: Iterable[Candidate]) -> None:
     """Writes candidates.csv, whole or not at all."""
-    with atomic_files.replacing(path) as partial:
-        with open(partial, "w", newline="") as file:
-            rows = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            rows.writeheader()
-            rows.writerows(each.to_csv() for each in judged)
+    atomic_files.write_csv(path, COLUMNS, (each.to_csv() for each in judged))
 
 
 def report(best: Sequence[Candidate], judged: int) -> str:
-    """Says which networks were the best of those judged."""
+    """Returns a text for the user about the best of the judged networks."""
     lines = [f"The best of {judged} networks, by mAP on people not trained on:"]
     return "\n".join([*lines, *map(described, best)]) + "\n"
 
 
 def described(candidate: Candidate) -> str:
-    """A line for the user."""
+    """Returns a line for the user about a network."""
     ms = "" if candidate.ms is None else f"  {candidate.ms:6.2f} ms"
     return (
         f"  {candidate.mean_ap:6.1%}{ms}  {candidate.macs / 1e6:8.1f} M MACs  "

@@ -1,7 +1,7 @@
-"""What a search leaves where cost matters: a front, and a genotype file of each point.
+"""The front that a search leaves if cost matters, and its files.
 
-front.csv has the points, the cheapest first, and front/N.json is the N-th of them, a
-genotype file that also says the width multiplier and the input size.
+front.csv has the points of the front, the cheapest first. front/N.json is the genotype
+file of the N-th point, with its width multiplier and its input size.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from cdnet_tf.strategies import candidates
 from cdnet_tf.strategies.candidates import Candidate
 from cdnet_tf.strategies.space import Choice, Network, Space
 
-_POINTS = 12  # at most: each is trained by whoever takes it seriously
+_POINTS = 12  # greatest number of points, each of which a user may want to train
 _COLUMNS = tuple(name for name in candidates.COLUMNS if name != "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
 class Front:
-    """The best networks of each cost.
+    """The networks that are the best for what they cost.
 
     Attributes:
       by: the cost, one of `space.COSTS`.
       points: the cheapest first, at most twelve.
       judged: all networks that were run or trained to find them.
       peers: published networks of the space by their names, scored like the points;
-        empty where the search scores no network that it did not train.
+        empty if the search scores only networks that it trains.
     """
 
     by: str
@@ -63,11 +63,11 @@ def spread(points: Sequence[Candidate], by: str) -> list[Candidate]:
 def published(
     space: Space, widths: Collection[float] | None = None
 ) -> dict[str, Choice]:
-    """The published networks that are in a space.
+    """Returns the choices of the published networks that are in a space, by name.
 
     Args:
       space: of the search.
-      widths: some of the space's; by default all.
+      widths: some width multipliers of the space; by default all.
     """
     widths = space.widths if widths is None else sorted(widths)
     found = {}
@@ -82,7 +82,7 @@ def published(
 
 
 def load(run_dir: str | os.PathLike) -> Front:
-    """Returns the front that a search left.
+    """Reads the front that a search left.
 
     Raises:
       ValueError: there is none.
@@ -102,8 +102,8 @@ def write(directory: pathlib.Path, front: Front, **record: Any) -> None:
 
     Args:
       directory: of the run.
-      front: found by the run.
-      **record: what each genotype file says beside its network and costs; JSON.
+      front: that the run found.
+      **record: more entries of each genotype file, ready for JSON.
     """
     (directory / "front").mkdir(exist_ok=True)
     for number, each in enumerate(front.points, 1):
@@ -124,19 +124,16 @@ def write(directory: pathlib.Path, front: Front, **record: Any) -> None:
 def _write_rows(
     path: pathlib.Path, key: str, rows: Iterable[tuple[Any, Candidate]]
 ) -> None:
-    with atomic_files.replacing(path) as partial:
-        with open(partial, "w", newline="") as file:
-            writer = csv.DictWriter(
-                file, (key, *_COLUMNS), extrasaction="ignore", lineterminator="\n"
-            )
-            writer.writeheader()
-            writer.writerows({key: name, **each.to_csv()} for name, each in rows)
+    lines = ({key: name, **each.to_csv()} for name, each in rows)
+    atomic_files.write_csv(path, (key, *_COLUMNS), lines)
 
 
 def read(path: pathlib.Path) -> dict[str, Candidate]:
-    """Returns the rows of front.csv by their number, or of peers.csv by their name.
+    """Reads front.csv or peers.csv.
 
-    There are none where there is no file.
+    Returns:
+      The rows of front.csv by their number, or those of peers.csv by their name; none
+      if there is no file.
     """
     if not path.exists():
         return {}
@@ -152,7 +149,7 @@ class Member(NamedTuple):
     Attributes:
       file: its genotype file.
       width_multiplier: of its channels.
-      height, width: of the input, pixels, for which its costs hold.
+      height, width: the input size, pixels, for which its costs are valid.
     """
 
     file: pathlib.Path
@@ -189,7 +186,7 @@ def member(run_dir: str | os.PathLike, number: int) -> Member:
 
 
 def report(front: Front) -> str:
-    """Says which networks are on the front."""
+    """Returns a text for the user about the networks on the front."""
     lines = [f"The front, from {len(front.judged)} networks that were compared:"]
     for number, each in enumerate(front.points, 1):
         lines.append(f"{number:>3}{candidates.described(each)}")

@@ -1,8 +1,8 @@
-"""How well a search strategy scores networks whose true mAP a table has.
+"""Measures how well a search strategy scores networks whose true mAP a table has.
 
-The scores are taken while the strategy learns, at some of its epochs, and compared with
-the table beside what is known without a search: costs, and a ridge regression on
-trainings of the table.
+The strategy scores the networks at some of its epochs. Its scores are compared with
+predictions that need no search: costs, and a ridge regression on some trainings of the
+table.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from cdnet_tf.strategies.space import Choice
 COLUMNS = ("epoch", "genotype", "score")
 Scores = dict[int, dict[genotype.Genotype, float]]  # by epoch
 
-_TRAININGS = (16, 32)
-_DRAWS = 200
+_TRAININGS = (16, 32)  # from which a ridge regression learns
+_DRAWS = 200  # of these trainings
 _NAME, _CELL = 34, 24  # widths of the report's columns
 
 
@@ -40,21 +40,21 @@ def score(
 ) -> Scores:
     """Runs a search, and scores networks at some of its epochs.
 
-    A score is written to scores.csv in the run's directory as soon as it is known, and
-    is not computed again.
+    `single_path` scores a network by its mAP on query and gallery with the supernet's
+    weights; `top_k` by the sum of its branches' log-probabilities under alpha. A score
+    is written to scores.csv in the run's directory as soon as it is known, and is not
+    computed again.
 
     Args:
-      data: whose training split the search learns from. `single_path` scores a network
-        by its mAP on query and gallery with the supernet's weights; `top_k` by the sum
-        of its branches' log-probabilities under alpha.
+      data: the search learns from its training split.
       settings: of the search.
       run: where and how it runs, on one worker.
       networks: of the search's space.
       epochs: in ascending order, none beyond the search's last.
 
     Raises:
-      ValueError: the strategy scores no networks that it did not choose itself, or
-        several workers run it.
+      ValueError: the strategy scores only networks that it trains, or several workers
+        run it.
     """
     if settings.search_strategy not in _SCORERS:
         raise ValueError(
@@ -81,7 +81,9 @@ def _by_retrieval(
 ) -> Callable[[Choice], float]:
     net = single_path.train_supernet(data, settings, run, until=epoch)
     if net is None:
-        raise ValueError("strategy=multi_worker leaves the scores to one worker alone.")
+        raise ValueError(
+            "strategy=multi_worker cannot score networks; run the search on one worker."
+        )
     return single_path.Judge(net, data, settings)
 
 
@@ -100,7 +102,7 @@ _SCORERS = {"single_path": _by_retrieval, "top_k": _by_alpha}
 
 
 def read(path: pathlib.Path) -> Scores:
-    """Returns what scores.csv holds; nothing where there is no file."""
+    """Returns the scores in scores.csv, or none if there is no file."""
     scores: Scores = {}
     if path.exists():
         with open(path, newline="") as file:
@@ -111,25 +113,25 @@ def read(path: pathlib.Path) -> Scores:
 
 
 def _write(path: pathlib.Path, scores: Scores) -> None:
-    with atomic_files.replacing(path) as partial:
-        with open(partial, "w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            for epoch, own in scores.items():
-                rows.writerows((epoch, str(g), repr(s)) for g, s in own.items())
+    lines = (
+        {"epoch": epoch, "genotype": str(network), "score": repr(each)}
+        for epoch, own in scores.items()
+        for network, each in own.items()
+    )
+    atomic_files.write_csv(path, COLUMNS, lines)
 
 
 def report(entries: Sequence[table.Entry], scores: Scores) -> str:
-    """Kendall's tau with the test mAP, of a search's scores and of their rivals.
+    """Returns a text table of Kendall's tau between predictors and the test mAP.
 
     Args:
       entries: of a table, trained under the same conditions.
       scores: of all their genotypes, by epoch.
 
     Returns:
-      A line for each predictor: tau over all genotypes and within one depth. In
-      brackets is the 95 % interval, or, of a regression, whose tau is a mean over
-      draws of the networks that it has seen, "mean of N".
+      A line for each predictor: tau over all genotypes and within one depth, with its
+      95 % interval in brackets. The tau of a regression is a mean over N draws of the
+      networks from which it learns; its brackets hold "mean of N".
     """
     genotypes, by_seed = table.matrix(entries)
     truth = np.nanmean(by_seed, axis=1)
@@ -162,15 +164,17 @@ def report(entries: Sequence[table.Entry], scores: Scores) -> str:
 def ridge_taus(
     entries: Sequence[table.Entry], trainings: int, known: Sequence[float] | None = None
 ) -> tuple[float, float]:
-    """What a ridge regression on some trainings tells of the networks it has not seen.
+    """Measures how well a ridge regression ranks networks that it has not seen.
 
-    It learns the select mAP of one seed, which is what a search has, and is judged by
-    the test mAP of the others, as a mean over draws of the networks that it sees.
+    The regression learns the select mAP of one seed, which is what a search has. It is
+    judged by the test mAP of the other networks. The result is a mean over draws of the
+    networks from which it learns.
 
     Args:
       entries: of a table, trained under the same conditions.
-      trainings: that it learns from.
-      known: of each genotype, in the table's order, what it is told besides.
+      trainings: number of networks from which it learns.
+      known: another predictor that the regression is given, for each genotype in the
+        table's order.
 
     Returns:
       Kendall's tau over all genotypes, and within one depth.
