@@ -1,8 +1,12 @@
-"""Evolution of networks by NSGA-II, as pymoo implements it."""
+"""Evolves networks by NSGA-II (Deb et al., 2002), as pymoo implements it.
+
+pymoo is imported in functions: this takes a second, which no other strategy needs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,34 +25,57 @@ def evolve(
     num_limits: int = 0,
     first: Sequence[Choice] | None = None,
 ) -> list[Choice]:
-    """Evolves choices: an index for each block, and for whatever else is chosen.
+    """Evolves choices, and returns the best of the last generation.
 
-    What it draws depends on the seed and on the objectives alone.
+    A choice is an index for each block, and for whatever else is chosen. The result
+    depends on the seed and the objectives alone.
 
     Args:
-      objectives: of a choice, all to be made small; asked only of choices that break
-        no limit.
+      objectives: returns what of a choice is to be small. It is called only for choices
+        that break no limit.
       sizes: how many values each index of a choice has.
-      population: choices in a generation.
-      generations: the first one counts.
+      population: number of choices in a generation.
+      generations: number of generations, with the first.
       seed: of everything that is drawn.
-      num_objectives: how many there are.
-      excess: by how much a choice breaks each limit; 0 or less where it keeps it.
-        Choices that break none come before those that do.
-      num_limits: how many there are.
-      first: the first generation, two choices or more; by default drawn evenly.
+      num_objectives: number of values that `objectives` returns.
+      excess: returns by how much a choice breaks each limit, 0 or less if it keeps the
+        limit. Choices that break no limit come before those that do.
+      num_limits: number of values that `excess` returns.
+      first: the first generation, two choices or more. By default it is drawn evenly.
 
     Returns:
-      The choices of the last generation that no other one of it beats in all
-      objectives; of those that break no limit, if there are any.
+      The choices of the last generation that break no limit, and that no other choice
+      beats in all objectives. If all choices break a limit, all of them.
     """
-    # Takes a second, which other strategies need not wait for.
     from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.mutation import Mutation
-    from pymoo.core.problem import ElementwiseProblem
     from pymoo.operators.crossover.ux import UX
     from pymoo.operators.sampling.rnd import IntegerRandomSampling
     from pymoo.optimize import minimize
+
+    result = minimize(
+        _problem(objectives, sizes, num_objectives, excess, num_limits),
+        NSGA2(
+            pop_size=population,
+            sampling=IntegerRandomSampling() if first is None else np.array(first),
+            crossover=UX(),
+            mutation=_mutation(sizes),
+        ),
+        ("n_gen", generations),
+        seed=seed,
+    )
+    front = result.X if result.X is not None else result.pop.get("X")
+    return sorted({tuple(int(i) for i in x) for x in np.atleast_2d(front)})
+
+
+def _problem(
+    objectives: Callable[[Choice], Sequence[float]],
+    sizes: Sequence[int],
+    num_objectives: int,
+    excess: Callable[[Choice], Sequence[float]] | None,
+    num_limits: int,
+) -> Any:
+    """Puts objectives `F` and limits `G` in the form that pymoo minimises."""
+    from pymoo.core.problem import ElementwiseProblem
 
     class Space(ElementwiseProblem):
         def __init__(self):
@@ -64,11 +91,17 @@ def evolve(
         def _evaluate(self, x, out, *args, **kwargs):
             choice = tuple(int(i) for i in x)
             broken = np.array(excess(choice) if excess else (), float)
-            # Of choices that break a limit, by how much alone decides.
+            # The excess alone decides between choices that break a limit.
             unknown = np.zeros(num_objectives)
             out["F"] = unknown if (broken > 0).any() else np.array(objectives(choice))
             if excess:
                 out["G"] = broken
+
+    return Space()
+
+
+def _mutation(sizes: Sequence[int]) -> Any:
+    from pymoo.core.mutation import Mutation
 
     class Redraw(Mutation):
         """Draws one index anew on average, each with the same probability."""
@@ -77,16 +110,4 @@ def evolve(
             drawn = random_state.integers(0, sizes, X.shape)
             return np.where(random_state.random(X.shape) < 1 / len(sizes), drawn, X)
 
-    result = minimize(
-        Space(),
-        NSGA2(
-            pop_size=population,
-            sampling=IntegerRandomSampling() if first is None else np.array(first),
-            crossover=UX(),
-            mutation=Redraw(),
-        ),
-        ("n_gen", generations),
-        seed=seed,
-    )
-    front = result.X if result.X is not None else result.pop.get("X")
-    return sorted({tuple(int(i) for i in x) for x in np.atleast_2d(front)})
+    return Redraw()

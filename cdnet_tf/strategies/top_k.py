@@ -1,4 +1,4 @@
-"""Top-k Sample Search (Algorithm 1): alpha learns beside the weights, and decides."""
+"""Top-k Sample Search (Algorithm 1): alpha learns with the weights, and decides."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from cdnet_tf.strategies.run import Found, Run
 
 _REMEDIES = {
     "loss": weight_sharing.REMEDY,
-    "alpha_loss": "Most often alpha's rate is too high: lower --alpha_lr.",
+    "alpha_loss": "Most often alpha's learning rate is too high: lower --alpha_lr.",
 }
 
 
 def search(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run
 ) -> Found | None:
-    """Searches by the paper's rule.
+    """Searches by Algorithm 1.
 
-    Without people to select on, alpha learns from D_val as in the authors' code, which
-    shows the people of D_train. With them D_val are their images, and alpha learns by
-    the triplet loss alone, because the classifier has no class for them.
+    Alpha learns from the images of D_val. By default, these show the people of D_train,
+    as in the authors' code. With `settings.select_identities`, they show the people to
+    select on, and alpha learns by the triplet loss alone, because the classifier has no
+    class for these people.
 
     Args:
-      data: whose training split is searched on; query and gallery are the people to
-        select on, if `settings.select_identities` asks for any.
+      data: the search learns from its training split. If `settings.select_identities`
+        asks for people to select on, they are those of query and gallery.
       settings: of the search.
       run: where and how it runs.
 
@@ -46,15 +47,7 @@ def search(
       None on a worker that is not the chief.
     """
     first_epoch = callbacks.last_epoch(run.directory / "checkpoint")
-    unseen = None
-    if settings.select_identities:
-        unseen = data.query.joined(data.gallery)
-    batches = pipeline.search_batches(
-        data.train,
-        unseen,
-        share=distributed.place(run.strategy),
-        **settings.batch_options(first_epoch),
-    )
+    batches = _batches(data, settings, run, first_epoch)
     with run.strategy.scope():
         model = _model(batches, settings)
     history = search_log.AlphaHistory(run.directory / "alpha.csv", settings.branches)
@@ -78,13 +71,25 @@ def search(
             log=log,
             launched=run.launched,
         )
-        # Reading moving statistics takes every worker.
-        # With the neck that the supernet has: every weight of it was trained.
+        # Every worker must take part when moving statistics are read. The network keeps
+        # the supernet's neck, because all weights of this neck were trained.
         network = model.net.derive_network(neck="bl")
     if distributed.place(run.strategy)[0] > 0:
         return None
     network_file.save(network, run.directory / "derived.keras", preprocess.IMAGENET)
     return _found(model, history, run.directory)
+
+
+def _batches(
+    data: datasets.ReidDataset, settings: SearchSettings, run: Run, first_epoch: int
+) -> pipeline.Batches:
+    unseen = data.query.joined(data.gallery) if settings.select_identities else None
+    return pipeline.search_batches(
+        data.train,
+        unseen,
+        share=distributed.place(run.strategy),
+        **settings.batch_options(first_epoch),
+    )
 
 
 def _model(
@@ -122,7 +127,7 @@ def _found(
     history: search_log.AlphaHistory,
     directory: pathlib.Path,
 ) -> Found:
-    """Writes what alpha did, in tables, pictures and words."""
+    """Writes what alpha did as tables, a picture and a text; returns the result."""
     net, counts, alphas = model.net, model.counts.numpy(), history.read()
     report = search_log.collapse_report(alphas, counts, net.space)
     search_log.write_choices(directory / "choices.csv", counts, net.space)
