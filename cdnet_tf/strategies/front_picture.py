@@ -1,4 +1,4 @@
-"""A picture of fronts: mAP against what networks cost."""
+"""Draws fronts: the mAP of networks against their cost."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Series(NamedTuple):
     """Points that are drawn alike.
 
     Attributes:
-      label: of the legend.
+      label: in the legend.
       costs: of each point.
-      scores: mAP of each point, %; several of one point, such as those of its seeds,
-        are drawn as their mean and a line from the least to the greatest.
-      marker: of matplotlib.
-      line: of matplotlib, from point to point.
+      scores: mAP of each point, %. Several scores of a point, such as those of its
+        seeds, are drawn as their mean and a line from the least to the greatest.
+      marker: as matplotlib names it.
+      line: style of the line between the points, as matplotlib names it; "" for none.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Scored(NamedTuple):
 
 
 def searched(front: Front) -> list[Series]:
-    """What a search knows: all that it compared, its front, and its peers' scores."""
+    """Returns what a search found: all compared networks, the front, and its peers."""
     compared, points = (
         _series(label, [_scored(each, front.by) for each in networks], *style)
         for label, networks, *style in (
@@ -61,11 +61,11 @@ def searched(front: Front) -> list[Series]:
 
 
 def trained(points: Mapping[str, Scored], others: Mapping[str, Scored]) -> list[Series]:
-    """What networks reach once they are trained.
+    """Returns what networks reach once they are trained.
 
     Args:
       points: of a front, the cheapest first.
-      others: by their names; each gets a marker of its own.
+      others: other networks by their names; each gets a marker of its own.
     """
     return [_series("front", list(points.values()), "o", "-"), *_peers(others)]
 
@@ -92,13 +92,13 @@ def draw(
     by: str,
     limit: float | None = None,
 ) -> None:
-    """Draws panels side by side that share the cost, not the mAP.
+    """Draws panels side by side, with a common axis of the cost but not of the mAP.
 
     Args:
       path: of the picture.
-      panels: by their titles.
+      panels: the series of each panel, by its title.
       by: the cost, one of `space.COSTS`.
-      limit: of the cost, drawn as a line.
+      limit: of the cost, drawn as a vertical line.
     """
     label, factor = _AXES[by]
     picture = figure.Figure(figsize=(6.5 * len(panels), 5), layout="constrained")

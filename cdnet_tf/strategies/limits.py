@@ -1,4 +1,4 @@
-"""The space of a search: its costs from the networks and the device, and its limits."""
+"""Makes the space of a search: the costs of its networks, and the limits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def space_of(settings: SearchSettings) -> Space:
 
     Raises:
       FileNotFoundError: there is no such device.
-      ValueError: the device's file is none, or has no times of the input size or of a
-        width; or no network keeps the limits.
+      ValueError: the device's file is broken, or has no times for the input size or for
+        a width; or no network keeps the limits.
     """
     device = latency.load(settings.device) if settings.device else None
     size = settings.height, settings.width

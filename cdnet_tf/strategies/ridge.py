@@ -10,14 +10,14 @@ from sklearn import linear_model
 from cdnet_tf.nn import genotype
 from cdnet_tf.strategies.space import Sum
 
-# What a network may have in a block, as one-hots: k1, k2, r.
+# The values that k1, k2 and r of a block may have; there is a one-hot for each value.
 _LEVELS = tuple(sorted(set(column)) for column in zip(*genotype.CDS))
 _FREE = 100.0  # a one-hot so large that a ridge hardly shrinks its weight
 _STRENGTHS = np.logspace(-3, 3, 13)
 
 
 def features(networks: Sequence[genotype.Genotype]) -> np.ndarray:
-    """One-hots of k1, k2 and r of each block, (n, 6 * 8)."""
+    """Returns one-hots of k1, k2 and r of each block, (n, 6 * 8) floats."""
     rows = [
         [
             float(value == level)
@@ -31,18 +31,18 @@ def features(networks: Sequence[genotype.Genotype]) -> np.ndarray:
 
 
 class Ridge:
-    """A ridge regression whose strength is chosen by leaving one network out.
+    """A ridge regression whose strength is chosen by leave-one-out cross-validation.
 
-    It is a sum over the blocks, without what two of them may do together.
+    A prediction is a sum over the blocks, without interactions of two blocks.
 
     Args:
       networks: at least 2.
       scores: of the networks, (n,).
-      known: of the networks, (n,), something else that may tell their score, such as a
-        supernet's. It is brought to the variance that all one-hots have together, so
-        that the ridge does not shrink it more than them.
-      widths: width multipliers of the networks, (n,). What a width adds is far more
-        than what a branch adds, and is not shrunk.
+      known: another predictor of the scores, (n,), such as the scores of a supernet. It
+        is scaled to the variance that all one-hots have together, so that the ridge
+        does not shrink it more than these.
+      widths: width multipliers of the networks, (n,). A width adds far more than a
+        branch, so the ridge hardly shrinks what it adds.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Ridge:
         known: Sequence[float] | None = None,
         widths: Sequence[float] | None = None,
     ) -> np.ndarray:
-        """Scores of networks, (n,); `known` and `widths` as in the fit."""
+        """Returns predicted scores, (n,); `known` and `widths` are as in the fit."""
         return self._model.predict(self._rows(networks, known, widths))
 
     def _rows(self, networks, known, widths) -> np.ndarray:
@@ -82,11 +82,11 @@ class Ridge:
     def as_sum(
         self, branches: Sequence[genotype.Branch], width: float | None = None
     ) -> Sum:
-        """The predicted scores as a sum over blocks, without what `known` adds.
+        """Returns the predicted scores as a sum over blocks, without what `known` adds.
 
         Args:
-          branches: of each block.
-          width: multiplier of the networks, where the fit knows several.
+          branches: that each block may have.
+          width: width multiplier of the networks, if the fit was given widths.
         """
         alone = [genotype.Genotype((each,) * genotype.NUM_BLOCKS) for each in branches]
         one_hots = features(alone).reshape(len(alone), genotype.NUM_BLOCKS, -1)

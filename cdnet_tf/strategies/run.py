@@ -1,4 +1,4 @@
-"""What a search strategy is given, and what it gives back."""
+"""What a search strategy is told of its run, and what it returns."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Run:
     """Where and how a search runs.
 
     Attributes:
-      directory: of its results.
-      strategy: that distributes a step over devices or machines.
+      directory: folder of its results.
+      strategy: distributes a step over devices or machines.
       restarts: see `distributed.guarded`.
       launched: `time.perf_counter()` when the search began.
     """
@@ -31,15 +31,15 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a search ends with.
+    """The result of a search.
 
     Attributes:
       genotype: of the network that it chose.
-      report: a text for the user, how it came to that.
-      record: what genotype.json says beside the genotype; JSON.
-      width_multiplier: of the network; by default that of the search.
-      front: the best networks of each cost; None of a search that looked for the best
-        of all.
+      report: a text for the user about how it was chosen.
+      record: more entries of genotype.json, ready for JSON.
+      width_multiplier: of the network; None for that of the search's settings.
+      front: the networks that are the best for their cost; None if cost does not matter
+        to the search.
     """
 
     genotype: genotype.Genotype

@@ -1,8 +1,8 @@
-"""A supernet trained path by path, whose networks are then judged by retrieval.
+"""Trains a supernet path by path, and evolves its networks by their retrieval.
 
-Nothing is learnt about which branch is better while the weights learn. Afterwards
-networks of the space run with the supernet's weights, on people whom the weights have
-not seen, and evolution looks for the one whose ranking is best.
+The training learns weights alone, and nothing about which branch is better. Afterwards,
+networks of the space embed people whom the weights have not seen, with the supernet's
+weights, and evolution looks for the network whose ranking is best.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.strategies.space import Choice, Space
 from cdnet_tf.supernet import inherited, supernet
 
-_CALIBRATED_ON = 640  # images; of OFA 2,000, of SPOS 25,600
+_CALIBRATED_ON = 640  # images, for moving statistics; 2,000 in OFA, 25,600 in SPOS
 _BATCH = 64
 _SHOWN = 5
 
@@ -41,11 +41,11 @@ _SHOWN = 5
 def search(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run
 ) -> Found | None:
-    """Trains the supernet, then evolves networks of it; a supernet for each width.
+    """Trains a supernet for each width, then evolves networks of them.
 
     Args:
-      data: whose training split the weights learn from, and whose query and gallery
-        networks are judged on.
+      data: the weights learn from its training split; networks are judged on its query
+        and gallery.
       settings: of the search.
       run: where and how it runs.
 
@@ -75,8 +75,8 @@ def search(
         }
         found = front.of_judged(space, table.all(), peers)
     best = table.best(_SHOWN)
+    # This sets the supernet's moving statistics to those of the best network.
     judge(space.choice(best[0].network))
-    # The statistics of this supernet are now those of the best network.
     net = nets[best[0].width_multiplier]
     network = net.derive_network(best[0].genotype, neck="bl")
     network_file.save(network, run.directory / "derived.keras", preprocess.IMAGENET)
@@ -92,9 +92,9 @@ def search(
 def _train_supernets(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run, space: Space
 ) -> dict[float, supernet.Supernet]:
-    """A supernet for each width, each in a folder of its own if there are several.
+    """Trains a supernet for each width, in folders of their own if there are several.
 
-    There are none on a worker that is not the chief.
+    The result is empty on a worker that is not the chief.
     """
     nets = {}
     for width in space.widths:
@@ -102,7 +102,7 @@ def _train_supernets(
         if len(space.widths) > 1:
             folder = run.directory / f"supernet_x{width:g}"
             folder.mkdir(exist_ok=True)
-        # Whatever was built before, so that a search that goes on draws the same.
+        # Each supernet starts from the seed, so that a resumed search draws the same.
         devices.begin(settings.seed, tf.keras.mixed_precision.global_policy().name)
         own = dataclasses.replace(settings, width_multiplier=width)
         net = train_supernet(data, own, dataclasses.replace(run, directory=folder))
@@ -116,11 +116,11 @@ def _evolve(
     space: Space,
     judged: Callable[[Choice], candidates.Candidate],
 ) -> None:
-    """Judges generation after generation of networks that keep the limits.
+    """Judges networks that keep the limits, generation after generation.
 
-    Where cost matters there are two objectives, and the first generation is drawn from
-    the networks that keep the limits. They are all judged if they are no more than a
-    generation has.
+    If cost matters, it is a second objective, and the first generation is drawn from
+    the networks that keep the limits. If these are no more than a generation has, all
+    of them are judged, and nothing evolves.
     """
     evolve = functools.partial(
         evolution.evolve,
@@ -152,13 +152,13 @@ def train_supernet(
     run: Run,
     until: int | None = None,
 ) -> supernet.Supernet | None:
-    """Trains a supernet by single paths, or goes on with it.
+    """Trains a supernet by single paths, or resumes its training.
 
     Args:
-      data: whose training split the weights learn from.
+      data: the weights learn from its training split.
       settings: of the search.
       run: where and how it runs.
-      until: the epoch at which it stops for now; by default the last one.
+      until: the epoch after which it stops for now; by default the last one.
 
     Returns:
       The supernet on one device. None on a worker that is not the chief.
@@ -199,11 +199,11 @@ def train_supernet(
 
 
 class Judge:
-    """mAP of networks with a supernet's weights, on query and gallery.
+    """Computes the mAP of networks with a supernet's weights, on query and gallery.
 
     Args:
       net: the supernet, on one device. Its moving statistics are overwritten.
-      data: whose training split the weights have learnt from.
+      data: the weights have learnt from its training split.
       settings: of the search.
     """
 
@@ -227,7 +227,7 @@ class Judge:
         )
 
     def __call__(self, choice: Choice) -> float:
-        """The mAP of a network, 0..1, given as the index of each block's branch."""
+        """Returns the mAP, 0..1, of a network given as indices of its branches."""
         found = self._embed(choice)
         query, gallery = np.split(found, [len(self._query)])
         scores = ranking.evaluate(query, self._query, gallery, self._gallery)
@@ -235,6 +235,6 @@ class Judge:
 
 
 def _normalised(paths: list[str], settings: SearchSettings) -> np.ndarray:
-    """Images as the network takes them, (n, h, w, 3) float32."""
+    """Reads images, and normalises them for the network: (n, h, w, 3) float32."""
     batches = image_files.ImageBatches(paths, settings.height, settings.width)
     return np.concatenate([preprocess.normalise(batch).numpy() for batch in batches])

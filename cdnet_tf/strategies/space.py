@@ -1,7 +1,7 @@
-"""The networks that a search may choose from: what they cost, which keep its limits.
+"""The networks that a search may choose from, with their costs and its limits.
 
-All costs are sums over the blocks, so those of every network of the space, 3 million
-for CDS, are known in a moment. No network is built or run here.
+Every cost is a sum over the blocks, so the costs of all networks of the space, 3
+million for CDS, are computed in a moment. No network is built or run here.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cdnet_tf.nn.genotype import NUM_BLOCKS, Branch, Genotype
 
 Choice = tuple[int, ...]
 
-# What a network costs, and the flag that limits it.
+# The costs of a network, and the flag that limits each.
 COSTS = {"ms": "max_ms", "macs": "max_macs", "parameters": "max_params"}
 
 
 class Network(NamedTuple):
-    """A genotype, and the factor of all its channels."""
+    """A genotype, and the multiplier of all its channels."""
 
     genotype: Genotype
     width_multiplier: float
@@ -34,10 +34,10 @@ class Network(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """A quantity of networks that is a sum over their blocks.
+    """A cost or a score of networks that is a sum over their blocks.
 
     Attributes:
-      rest: of all that is no block.
+      rest: what all parts beside the blocks add.
       blocks: what each branch adds in each block, (6, n).
     """
 
@@ -45,26 +45,26 @@ class Sum(NamedTuple):
     blocks: np.ndarray
 
     def of(self, branches: np.ndarray) -> np.ndarray:
-        """The sums of some networks, (m, 6) indices -> (m,)."""
+        """Returns the sums of some networks: (m, 6) indices -> (m,)."""
         columns = [block[i] for block, i in zip(self.blocks, np.transpose(branches))]
         return self.rest + functools.reduce(np.add, columns)
 
     def of_all(self) -> np.ndarray:
-        """The sums of all networks, (n ** 6,), those of one first block together."""
-        # In the order of `of`, so that both round alike and meet the same limits.
+        """Returns the sums of all networks, (n ** 6,); the last index runs fastest."""
+        # Added in the order of `of`, so that both round alike and meet the same limits.
         return self.rest + functools.reduce(np.add.outer, self.blocks).ravel()
 
 
 class Space:
     """The networks that a search may choose from.
 
-    A choice is the index of each block's branch and, where there are several widths,
-    the index of the width.
+    A choice is the index of each block's branch and, if there are several widths, the
+    index of the width.
 
     Args:
-      branches: of each block.
-      costs: for each width multiplier the `parameters`, the `macs` and, where a device
-        is known, the `ms` of its networks.
+      branches: that each block may have.
+      costs: for each width multiplier the `parameters`, the `macs` and, if there is a
+        device, the `ms` of its networks.
       limits: the greatest allowed value of some of these costs.
     """
 
@@ -87,22 +87,22 @@ class Space:
 
     @property
     def by(self) -> str:
-        """The cost that a front is over: `ms`, or else what is limited, or `macs`."""
+        """The front's cost: `ms` if known, else the first limited one or `macs`."""
         known = "ms" in self._costs[0]
         return "ms" if known else next(iter(self.limits), "macs")
 
     @property
     def is_bounded(self) -> bool:
-        """Whether cost matters to the search, and not the score alone."""
+        """Whether cost matters to the search, beside the score."""
         return bool(self.limits) or "ms" in self._costs[0]
 
     def network(self, choice: Sequence[int]) -> Network:
-        """The network that a choice stands for."""
+        """Returns the network that a choice stands for."""
         layers = tuple(self.branches[i] for i in choice[:NUM_BLOCKS])
         return Network(Genotype(layers), self.widths[_width(choice)])
 
     def choice(self, network: Network) -> Choice:
-        """The choice that stands for a network.
+        """Returns the choice that stands for a network.
 
         Raises:
           ValueError: the space has no such branch, or no such width.
@@ -112,13 +112,13 @@ class Space:
         return branches if len(self.widths) == 1 else (*branches, width)
 
     def costs(self, choice: Sequence[int]) -> dict[str, float]:
-        """What a network costs, by the names of `COSTS`; no `ms` without a device."""
+        """Returns the costs by the names in `COSTS`; no `ms` if there is no device."""
         branches = np.array([choice[:NUM_BLOCKS]])
         sums = self._costs[_width(choice)]
         return {name: each.of(branches)[0].item() for name, each in sums.items()}
 
     def excess(self, choice: Sequence[int]) -> list[float]:
-        """By which part of it a network breaks each limit; 0 or less if it keeps it."""
+        """Returns cost / limit - 1 for each limit; 0 or less if the limit is kept."""
         costs = self.costs(choice)
         return [costs[name] / limit - 1 for name, limit in self.limits.items()]
 
@@ -128,7 +128,7 @@ class Space:
         return sum(map(len, self._places()))
 
     def check(self) -> None:
-        """Raises ValueError where no network keeps the limits; says which could be."""
+        """Raises a ValueError that names possible limits, if no network keeps these."""
         if self.number_within:
             return
         asked = ", ".join(
@@ -146,11 +146,12 @@ class Space:
     def drawn(self, count: int, seed: int) -> list[Choice]:
         """Draws different networks evenly from all that keep the limits.
 
-        Of several widths each is drawn in turn. More networks of the same seed begin
-        with fewer.
+        Several widths take turns. A longer list of the same seed begins with the
+        shorter one.
 
         Args:
-          count: of networks; all are returned, in an order drawn, if there are no more.
+          count: number of networks. If there are no more, all are returned, in a drawn
+            order.
           seed: of the draw.
         """
         random = np.random.default_rng(seed)
@@ -166,7 +167,7 @@ class Space:
         return list(drawn)
 
     def front(self, scores: Mapping[float, Sum]) -> list[tuple[Choice, float]]:
-        """The exact front of all networks that keep the limits, over the cost `by`.
+        """Returns the exact front of all networks that keep the limits, over `by`.
 
         Args:
           scores: of the networks of each width; a width without scores is left out.
@@ -188,11 +189,11 @@ class Space:
         return [(self._choice_at(place[i]), score[i].item()) for i in best]
 
     def _places(self) -> list[np.ndarray]:
-        """Which networks of each width keep the limits.
+        """Returns which networks of each width keep the limits.
 
         Returns:
-          For each width (n,) places in a list of all networks, in which those of one
-          width stand together, in the order of `Sum.of_all`.
+          (n,) places for each width, in a list of all networks. It has one width after
+          the other, each in the order of `Sum.of_all`.
         """
         per_width = len(self.branches) ** NUM_BLOCKS
         return [
@@ -206,7 +207,7 @@ class Space:
         return (*branches, width)[: len(self.sizes)]
 
     def _within(self, width: int, besides: str | None = None) -> np.ndarray:
-        """Which of all networks of a width keep the limits, but for one: (n ** 6,)."""
+        """Marks networks of a width that keep all limits but `besides`: (n ** 6,)."""
         within = np.ones(len(self.branches) ** NUM_BLOCKS, bool)
         for name, limit in self.limits.items():
             if name != besides:
@@ -214,9 +215,9 @@ class Space:
         return within
 
     def _least(self, name: str) -> float:
-        """The least value of a cost where the other limits are kept, if any keeps them.
+        """Returns the least value of a cost among networks that keep the other limits.
 
-        Otherwise it is the least of the space.
+        If no network keeps them, it is the least value in the space.
         """
         values = [sums[name].of_all().astype(float) for sums in self._costs]
         kept = [
@@ -232,5 +233,5 @@ def _width(choice: Sequence[int]) -> int:
 
 
 def _rounded_up(value: float) -> str:
-    """A limit that can be kept, with no more digits than one would write."""
+    """Returns a limit that can be kept: the value, rounded up to three decimals."""
     return f"{math.ceil(value * 1000) / 1000:.12g}"

@@ -1,4 +1,4 @@
-"""Strategies without a supernet: each network that is compared has its own training."""
+"""Strategies without a supernet: each network that is compared is trained by itself."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from cdnet_tf.strategies import candidates, front, limits, ridge
 from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.strategies.space import Choice, Network, Sum
 
-_KEPT = 3  # a rung of successive halving keeps one network in so many
+_KEPT = 3  # Each rung of successive halving keeps one network in three.
 
 
 def random_search(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run
 ) -> Found | None:
-    """Trains networks that are drawn evenly from those in the limits; takes the best.
+    """Trains networks drawn evenly from those that keep the limits; takes the best.
 
     Args:
-      data: whose training split is trained on; query and gallery judge.
+      data: networks are trained on its training split and judged on its query and
+        gallery.
       settings: of the search; `settings.candidates` networks are trained.
       run: where and how it runs.
 
@@ -44,10 +45,10 @@ def halving(
 ) -> Found | None:
     """Random search by successive halving (Jamieson and Talwalkar, 2016).
 
-    All networks that are drawn train for few epochs, the best third of them from their
-    beginning for three times as many, and so on up to `settings.epochs`.
+    All networks that are drawn train for few epochs. The best third of them train from
+    the beginning for three times as many, and so on up to `settings.epochs`.
 
-    Args and returns as `random_search`.
+    Arguments and result are those of `random_search`.
     """
     trials = _Trials(data, settings, run)
     choices = trials.drawn()
@@ -64,24 +65,24 @@ def regression(
 ) -> Found | None:
     """Trains networks that are drawn evenly, and predicts the best of the space.
 
-    A predicted score is a sum over the blocks, as costs are, so the best network of
-    each cost is found exactly, among all networks that keep the limits.
+    A predicted score is a sum over the blocks, as costs are. So the networks with the
+    best predictions for their cost are found exactly, among all that keep the limits.
 
-    Args and returns as `random_search`.
+    Arguments and result are those of `random_search`.
     """
     trials = _Trials(data, settings, run)
     choices = trials.drawn()
     scores = trials.judge_all(choices, settings.epochs)
     genotypes, widths = zip(*map(trials.space.network, choices))
     fitted = ridge.Ridge(genotypes, scores, widths=widths)
-    # Of a width that no limit leaves a network of, nothing is known.
+    # A width of which no network keeps the limits has no training.
     return trials.predicted(
         {width: fitted.as_sum(settings.branches, width) for width in set(widths)}
     )
 
 
 class _Trials:
-    """Trainings of networks, each in a folder of its own, and what came of them."""
+    """Trains networks, each in a folder of its own, and keeps what came of them."""
 
     def __init__(
         self, data: datasets.ReidDataset, settings: SearchSettings, run: Run
@@ -90,11 +91,11 @@ class _Trials:
         self.space = limits.space_of(settings)
 
     def drawn(self) -> list[Choice]:
-        """`settings.candidates` different networks; see `Space.drawn`."""
+        """Draws `settings.candidates` different networks; see `Space.drawn`."""
         return self.space.drawn(self._settings.candidates, self._settings.seed)
 
     def judge_all(self, choices: list[Choice], epochs: int) -> list[float]:
-        """MAP of networks after trainings of so many epochs."""
+        """Returns the mAP of networks after trainings of so many epochs."""
         name = "candidates.csv"
         if epochs != self._settings.epochs:
             name = f"candidates_{epochs}_epochs.csv"
@@ -105,17 +106,17 @@ class _Trials:
         ]
 
     def found(self) -> Found | None:
-        """What the search ends with where a training decides."""
+        """Returns the result of a search that takes the best trained network."""
         own = None
         if self.space.is_bounded:
             own = front.of_judged(self.space, self.table.all())
         return self._found(self.table.best()[0].network, own)
 
     def predicted(self, scores: Mapping[float, Sum]) -> Found | None:
-        """What the search ends with where a regression on the trainings decides.
+        """Returns the result of a search that takes the best predicted network.
 
         Args:
-          scores: of the networks of each width that was trained.
+          scores: predictions for the networks of each width that was trained.
         """
         found = self.space.front(scores)
         best, score = found[-1]
@@ -168,7 +169,7 @@ class _Trials:
 
 
 def _training(settings: SearchSettings, network: Network, epochs: int) -> TrainSettings:
-    """How a network is trained: by the search's own rates, with FBLNeck."""
+    """Returns the settings of a training: the search's learning rates, and FBLNeck."""
     shared = {
         name: getattr(settings, name) for name in RunSettings.__dataclass_fields__
     }

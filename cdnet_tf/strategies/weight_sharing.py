@@ -1,4 +1,4 @@
-"""What the strategies share that train a supernet: its making, and its optimizer."""
+"""Makes the supernet and its optimizer, for the strategies that train one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from cdnet_tf.learn import optimizers, schedules
 from cdnet_tf.settings import SearchSettings
 from cdnet_tf.supernet import supernet
 
-# What to try where the loss is not finite.
+# What to try if the loss is not finite.
 REMEDY = (
-    "Most often the weights' rate is too high: lower --w_lr (with "
+    "Most often the weights' learning rate is too high: lower --w_lr (with "
     "--precision=mixed_float16 also try float32)."
 )
 
@@ -34,7 +34,7 @@ def make_supernet(settings: SearchSettings, num_classes: int) -> supernet.Supern
 def make_optimizer(
     settings: SearchSettings, steps_per_epoch: int
 ) -> tf.keras.optimizers.legacy.Optimizer:
-    """Makes the optimizer of the weights: SGD along a cosine, after a ramp if asked."""
+    """Makes the weights' optimizer: SGD with a cosine schedule, after any warm-up."""
     epochs = settings.epochs
     rate = schedules.cosine(epochs, settings.w_lr, settings.w_lr_end)
     rate = schedules.warmed_up(rate, settings.w_lr_warmup_epochs)
@@ -46,12 +46,11 @@ def make_optimizer(
 def on_one_device(
     net: supernet.Supernet, settings: SearchSettings, num_classes: int
 ) -> supernet.Supernet:
-    """A copy of a supernet that may be spread over devices; every worker must call it.
+    """Copies a supernet, which may be spread over devices; every worker must call it.
 
     Args:
-      net: whose weights it takes.
-      settings: that it was made with.
-      num_classes: that it was made with.
+      net: the supernet.
+      settings, num_classes: with which it was made.
     """
     copy = make_supernet(settings, num_classes)
     for own, theirs in zip(copy.weights, net.weights):
