@@ -28,6 +28,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def text(self) -> str:
+        """Returns the value with its interval, for a table."""
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
 
 class Variances(NamedTuple):
     """The variances of trainings between genotypes and between seeds.
@@ -52,7 +56,7 @@ class Variances(NamedTuple):
         It is also the correlation of two seeds: 1 if seeds agree, about 0 if all is
         noise. The interval is that of the F distribution (Shrout and Fleiss,
         Psychological Bulletin 1979). A bootstrap would draw some genotypes twice, and
-        these vary less than different ones.
+        so underestimate the variance between genotypes.
         """
         if not (self.between + self.noise) > 0:
             return Estimate(math.nan, math.nan, math.nan)
@@ -162,7 +166,7 @@ def estimate(
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> Estimate:
-    """Computes a statistic, and its interval by a bootstrap over the genotypes.
+    """Computes a statistic, with its 95 % interval by a bootstrap over the genotypes.
 
     Args:
       statistic: of this module, or any function of arrays.

@@ -1,7 +1,7 @@
-"""Fronts of networks: those that no other one beats in both its cost and its score.
+"""Finds fronts of networks: those that no other network beats in cost and score.
 
-How good a front is, its hypervolume says in one number. Fronts of several searches are
-compared by `proof.compare`, of which each search gets one hypervolume.
+The hypervolume of a front says in one number how good it is. `proof.compare` compares
+the hypervolumes of several searches.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def pareto(costs: Values, scores: Values) -> np.ndarray:
       scores: (n,), to be large.
 
     Returns:
-      (m,) indices. Along them cost and score both rise; of networks that are equal in
-      both the first one is taken.
+      (m,) indices, along which cost and score both rise. Of networks that are equal in
+      both, the first is taken.
     """
     costs, scores = np.asarray(costs, float), np.asarray(scores, float)
     order = np.lexsort((-scores, costs))
@@ -34,7 +34,7 @@ def spread(costs: Values, count: int) -> np.ndarray:
 
     Args:
       costs: (n,) of a front, in ascending order.
-      count: of points, at least 2; all are taken where there are no more.
+      count: number of points, at least 2. If there are no more, all are taken.
 
     Returns:
       (m,) ascending indices, m at most `count`; the first point and the last are among
@@ -50,10 +50,10 @@ def spread(costs: Values, count: int) -> np.ndarray:
 def hypervolume(
     costs: Values, scores: Values, worst_cost: float, worst_score: float
 ) -> float:
-    """The area of what networks beat, up to a worst cost and down to a worst score.
+    """Returns the area that networks beat, within a worst cost and a worst score.
 
-    A point (cost, score) beats everything that costs as much or more and scores as low
-    or lower. Networks beyond either end add nothing, and no network takes anything away
+    A network beats all points that cost as much or more and score as low or lower.
+    Networks beyond either end add nothing, and no network takes anything away
     (Zitzler and Thiele, 1999).
 
     Args:
@@ -63,8 +63,8 @@ def hypervolume(
       worst_score: such as the mAP of the worst network of all searches.
 
     Returns:
-      In units of cost times score, 0 for no network. Only areas with the same worst
-      cost and worst score can be compared.
+      The area in units of cost times score; 0 if there is no network. Only areas with
+      the same worst cost and worst score can be compared.
     """
     costs, scores = np.asarray(costs, float), np.asarray(scores, float)
     counted = (costs < worst_cost) & (scores > worst_score)

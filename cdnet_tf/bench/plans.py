@@ -1,8 +1,8 @@
 """Plans which genotypes of CDS are trained to learn about the space, in which order.
 
 Genotypes are drawn from a seed, and half of them have the same depth. Networks of the
-space differ in depth first of all; other differences show only among networks of the
-same depth.
+space differ most by their depth, so that other differences show only among networks of
+the same depth.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
 
 def drawn(number: int, seed: int = 0) -> list[Genotype]:
-    """Draws genotypes: every second one has depth 9, the others all depths in turn.
+    """Draws genotypes: every second one has depth 9, the others other depths in turn.
 
     All genotypes of a depth are equally likely. None is drawn twice, and no published
     genotype is drawn. A longer list begins with the shorter one.
@@ -89,7 +89,7 @@ def _in_passes(
     seeds: Sequence[Sequence[int]],
     epochs: Iterable[int],
 ) -> list[Run]:
-    """Orders trainings: all genotypes with one seed, then the next seed, then length.
+    """Orders trainings by length, then by seed, then by genotype.
 
     So the finished trainings can be compared with each other at any time.
 

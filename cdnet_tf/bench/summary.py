@@ -22,7 +22,7 @@ _tau = functools.partial(agreement.estimate, agreement.tau)
 
 
 def text(entries: Sequence[table.Entry]) -> str:
-    """Returns a section for each length (and number of people, and flags).
+    """Returns a section for all trainings of the same length, people and flags.
 
     A section says how much seeds agree, which limits every predictor; how well scores
     on the select people predict those on the test people; and how well depth, size and
@@ -103,11 +103,6 @@ def _row(
     *scores: np.ndarray,
 ) -> str:
     """Makes a row of the table: the statistic of all, and of pairs of equal depth."""
-    cells = (_cell(statistic(*scores, within)) for within in (None, depths))
+    found = (statistic(*scores, within) for within in (None, depths))
+    cells = ("-" if math.isnan(each.value) else each.text() for each in found)
     return f"| {name} | {' | '.join(cells)} |"
-
-
-def _cell(found: agreement.Estimate) -> str:
-    if math.isnan(found.value):
-        return "-"
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"

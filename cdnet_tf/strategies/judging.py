@@ -205,8 +205,7 @@ def ridge_taus(
 
 def _taus(predictor: Sequence[float], truth: np.ndarray, depths: np.ndarray):
     for within in (None, depths):
-        found = agreement.estimate(agreement.tau, predictor, truth, within)
-        yield f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+        yield agreement.estimate(agreement.tau, predictor, truth, within).text()
 
 
 def _line(name: str, *cells: str) -> str:
