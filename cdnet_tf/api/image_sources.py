@@ -88,7 +88,7 @@ class Reader:
     """Reads single images to one size; may be called by several threads at once.
 
     Args:
-      height, width: of the network's input, pixels.
+      height, width: size of the network's input, pixels.
     """
 
     def __init__(self, height: int, width: int):

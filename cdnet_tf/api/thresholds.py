@@ -80,7 +80,7 @@ def of_file(path: pathlib.Path) -> dict[str, Any]:
     a SavedModel.
 
     Args:
-      path: of a model.keras, a .tflite file or a SavedModel directory.
+      path: a model.keras, a .tflite file or a SavedModel directory.
 
     Returns:
       The fields of `verification.Thresholds`.

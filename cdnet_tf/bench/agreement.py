@@ -18,7 +18,7 @@ from scipy import stats
 
 Values = Sequence[float] | np.ndarray
 _DRAWS = 2000
-_ENDS = (0.025, 0.975)  # of an interval, as quantiles
+_ENDS = (0.025, 0.975)  # quantiles at the ends of an interval
 
 
 class Estimate(NamedTuple):
@@ -169,10 +169,10 @@ def estimate(
     """Computes a statistic, with its 95 % interval by a bootstrap over the genotypes.
 
     Args:
-      statistic: of this module, or any function of arrays.
+      statistic: a function of this module, or any other function of arrays.
       *arrays: arguments of the statistic, genotypes along their first axis, or None.
       draws: number of draws, each of as many genotypes as there are, with replacement.
-      seed: of the draws, non-negative.
+      seed: seed of the draws, non-negative.
 
     Returns:
       The value and its interval. Draws in which the statistic is NaN are left out; if
@@ -198,7 +198,7 @@ def compare(
       truth: (g,).
       within: (g,) labels.
       draws: number of draws, each of as many genotypes as there are, with replacement.
-      seed: of the draws, non-negative.
+      seed: seed of the draws, non-negative.
     """
 
     def gain(first, second, truth, within):

@@ -59,8 +59,8 @@ def hypervolume(
     Args:
       costs: (n,), to be small, such as milliseconds.
       scores: (n,), to be large, such as mAP in %.
-      worst_cost: such as the limit of the searches that are compared.
-      worst_score: such as the mAP of the worst network of all searches.
+      worst_cost: for instance the limit of the searches that are compared.
+      worst_score: for instance the mAP of the worst network of all searches.
 
     Returns:
       The area in units of cost times score; 0 if there is no network. Only areas with

@@ -37,7 +37,7 @@ def drawn(number: int, seed: int = 0) -> list[Genotype]:
 
     Args:
       number: how many genotypes to draw.
-      seed: of the draw, non-negative.
+      seed: seed of the draw, non-negative.
     """
     rng = np.random.default_rng(seed)
     others = itertools.cycle(_OTHER_DEPTHS)
@@ -94,9 +94,9 @@ def _in_passes(
     So the finished trainings can be compared with each other at any time.
 
     Args:
-      genotypes: to train.
-      seeds: of each genotype.
-      epochs: the lengths.
+      genotypes: genotypes to train.
+      seeds: the seeds of each genotype.
+      epochs: lengths of the trainings.
     """
     every = sorted({seed for own in seeds for seed in own})
     return [

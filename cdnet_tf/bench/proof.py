@@ -23,7 +23,7 @@ class Gain(NamedTuple):
 
     Attributes:
       gain: difference of the means over searches, with its 95 % interval.
-      p_value: of the one-sided permutation test: the share of random splits of the
+      p_value: from the one-sided permutation test: the share of random splits of the
         searches that give such a gain or a greater one.
     """
 
@@ -37,8 +37,8 @@ def compare(ours: Values, theirs: Values, seed: int = 0) -> Gain:
     Args:
       ours: (n,), a number for each search, such as the mean test mAP of its network.
       theirs: (m,), of the other kind of search.
-      seed: of the bootstrap over searches, and of the splits if there are more than
-        200,000.
+      seed: seed of the bootstrap over searches, and of the splits if there are more
+        than 200,000.
 
     Raises:
       ValueError: a group is empty.

@@ -25,17 +25,17 @@ class Entry(NamedTuple):
     """One training, which is a line of the table.
 
     Attributes:
-      genotype: of the network.
-      seed: of the training.
+      genotype: the network's genotype.
+      seed: the training's seed.
       epochs: length of the training; each length has its own learning-rate schedule.
       people: number of people trained on.
       depth: number of CBlocks, 6 to 12.
-      parameters, macs: of the network without its training heads, for one image.
+      parameters, macs: those of the network without its training heads, for one image.
       minutes: duration of the training on one core.
       select_rank1, select_mAP: % on the people by whom a search may choose.
       test_rank1, test_mAP: % on the people by whom the choice is judged.
       train_accuracy: % of the training images in the last epoch.
-      flags: of the training, without the data set's folder.
+      flags: the training's flags, without the data set's folder.
     """
 
     genotype: Genotype
@@ -115,7 +115,7 @@ def matrix(
 
     Args:
       entries: trained under the same conditions.
-      column: of numbers, such as `test_mAP`.
+      column: a column of numbers, such as `test_mAP`.
 
     Returns:
       g genotypes in the table's order, and (g, s) floats, a column for each seed in

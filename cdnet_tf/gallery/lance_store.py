@@ -49,7 +49,7 @@ class LanceStore:
         """Opens a folder, which the first row creates.
 
         Args:
-          path: of the folder.
+          path: the folder.
           exact_rows, exact_share: as in `store.is_exact`.
           list_rows: mean number of rows in a list of the index.
           memory_bytes: memory that a copy of the embeddings may use. Searches are exact
@@ -139,7 +139,7 @@ class LanceStore:
             table = self._table()
             if table is None or not table.count_rows(_sql(where)):
                 return 0
-            # The note comes first, so that it exists if the process is killed then.
+            # The note is written first, in case the process is killed in between.
             if self._folder.read().unerased_since is None:
                 now = datetime.datetime.now(datetime.timezone.utc)
                 self._folder.change(unerased_since=now)
@@ -160,7 +160,7 @@ class LanceStore:
                 table.checkout_latest()
                 table.optimize(cleanup_older_than=_NEVER)
                 # A version records the condition of the deletion that made it, which
-                # may name a person's row. This deletion of no row makes a newer one.
+                # may name a row. This deletion of no row makes a version without one.
                 table.delete("false")
                 with self._folder.removing():
                     _remove_old_versions(table)

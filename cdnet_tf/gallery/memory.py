@@ -105,8 +105,8 @@ class Snapshot:
             return nothing()
         squared = np.concatenate(distances)
         first = np.argsort(squared, kind="stable")[:k]
-        # Like the offsets, `take` counts only rows that are not deleted, in the order
-        # of the fragments.
+        # `take` counts the rows that are not deleted, in the order of the fragments, as
+        # the offsets do.
         found = self.dataset.take(np.concatenate(offsets)[first], [*DESCRIPTION])
         return found.append_column("squared", pyarrow.array(squared[first]))
 

@@ -91,7 +91,7 @@ class PostgresStore:
         times = rows.moments(table["time"])
         self._make_partitions({tables.week(each) for each in times})
         with self._transaction() as connection:
-            # Without the order of the keys, two writers might wait for each other.
+            # The keys have an order, or two writers might wait for each other.
             found = connection.execute(
                 "INSERT INTO cdnet_keys SELECT * FROM unnest(%s::text[], "
                 "%s::timestamptz[]) AS new (key, time) ORDER BY key "

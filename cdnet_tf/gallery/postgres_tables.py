@@ -50,7 +50,7 @@ WITH gone AS (
 SELECT count(*) FROM gone
 """
 
-# Finds the partitions that end by a time, from the date of the last one.
+# Finds the partitions of the weeks that begin no later than a date.
 OLD = """
 SELECT child.oid::regclass::text FROM pg_inherits
 JOIN pg_class child ON child.oid = inhrelid

@@ -60,7 +60,7 @@ class Retention:
         """Sets for how many days rows may stay; `expire` removes older rows.
 
         Args:
-          days: at least 1; None for no limit.
+          days: number of days, at least 1; None for no limit.
 
         Raises:
           ValueError: `days` is below 1 or no whole number.

@@ -22,7 +22,7 @@ class Ranked:
     Attributes:
       key: key of the track's row that is nearest to the query.
       rows: how many rows the track has.
-      distance: from the query to the mean embedding, normalised to length 1.
+      distance: Euclidean, from the query to the mean embedding of length 1.
     """
 
     key: str

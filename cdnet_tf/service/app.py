@@ -69,7 +69,7 @@ def create(
     Args:
       service: answers the requests.
       tokens: the accepted tokens, at least one.
-      limits: of size and rate; None for the defaults.
+      limits: limits of size and rate; None for the defaults.
       **fields: more arguments of `FastAPI`, such as `lifespan`.
 
     Raises:

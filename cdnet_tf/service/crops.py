@@ -51,7 +51,7 @@ class Folder:
         """Reads nothing yet.
 
         Args:
-          path: of the folder; its subfolders are read, too.
+          path: the folder; its subfolders are read, too.
           camera: name of the camera, with which the keys begin.
           say: is called with a message, once for each file that cannot be read.
           settled_s: seconds since the last change of a file. Younger files may be half

@@ -24,8 +24,8 @@ CREATE TABLE IF NOT EXISTS rows (
 );
 CREATE TABLE IF NOT EXISTS gone (key TEXT PRIMARY KEY, since REAL NOT NULL);
 """
-# These forget the images that are back, note those that are newly gone, and delete the
-# keys of those that are gone long enough.
+# The statements unmark images that are back, mark those that are newly gone, and delete
+# the keys of those that have been gone for long enough.
 _FORGETTING = (
     "DELETE FROM gone WHERE is_there(key) AND substr(key, 1, :length) = :begin",
     "INSERT OR IGNORE INTO gone SELECT key, :now FROM rows WHERE row IS NULL "

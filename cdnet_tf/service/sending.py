@@ -34,7 +34,7 @@ class Sender:
         """Connects only when there are rows to send.
 
         Args:
-          url: of the service, such as `https://HOST:8321/`.
+          url: address of the service, such as `https://HOST:8321/`.
           token: a token that the service accepts.
           outbox: holds the rows.
           say: is called with a message when the service is away and when it is back.

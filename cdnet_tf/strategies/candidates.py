@@ -17,7 +17,7 @@ class Candidate(NamedTuple):
     """A network that was judged.
 
     Attributes:
-      genotype, width_multiplier: of the network.
+      genotype, width_multiplier: the network.
       mean_ap: its score: mAP, 0..1, on people from whom no weight has learnt.
       parameters, macs: its costs.
       ms: milliseconds on the device of the search; None if there is no device.
@@ -84,7 +84,7 @@ class Candidates:
     finds them here, and so goes on at once where it stopped.
 
     Args:
-      path: of the file; the networks in it count as judged.
+      path: the file; the networks in it count as judged.
       space: the networks that a choice may stand for.
     """
 
@@ -102,7 +102,7 @@ class Candidates:
         """Returns a network from the table, and judges it first if it is missing.
 
         Args:
-          choice: of the network, in the space.
+          choice: a choice of the space.
           judge: returns the mAP of a choice, 0..1.
         """
         network = self._space.network(choice)

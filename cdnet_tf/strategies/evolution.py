@@ -36,7 +36,7 @@ def evolve(
       sizes: how many values each index of a choice has.
       population: number of choices in a generation.
       generations: number of generations, with the first.
-      seed: of everything that is drawn.
+      seed: seed of all random draws.
       num_objectives: number of values that `objectives` returns.
       excess: returns by how much a choice breaks each limit, 0 or less if it keeps the
         limit. Choices that break no limit come before those that do.

@@ -66,7 +66,7 @@ def published(
     """Returns the choices of the published networks that are in a space, by name.
 
     Args:
-      space: of the search.
+      space: the search's space.
       widths: some width multipliers of the space; by default all.
     """
     widths = space.widths if widths is None else sorted(widths)
@@ -101,8 +101,8 @@ def write(directory: pathlib.Path, front: Front, **record: Any) -> None:
     """Writes a front's files into a run's directory.
 
     Args:
-      directory: of the run.
-      front: that the run found.
+      directory: the run's directory.
+      front: the front that the run found.
       **record: more entries of each genotype file, ready for JSON.
     """
     (directory / "front").mkdir(exist_ok=True)
@@ -148,7 +148,7 @@ class Member(NamedTuple):
 
     Attributes:
       file: its genotype file.
-      width_multiplier: of its channels.
+      width_multiplier: its width multiplier.
       height, width: the input size, pixels, for which its costs are valid.
     """
 
@@ -162,7 +162,7 @@ def member(run_dir: str | os.PathLike, number: int) -> Member:
     """Returns a point of a front.
 
     Args:
-      run_dir: of the search.
+      run_dir: the search's run directory.
       number: 1 is the cheapest.
 
     Raises:

@@ -25,12 +25,12 @@ class Series(NamedTuple):
     """Points that are drawn alike.
 
     Attributes:
-      label: in the legend.
-      costs: of each point.
+      label: text in the legend.
+      costs: cost of each point.
       scores: mAP of each point, %. Several scores of a point, such as those of its
         seeds, are drawn as their mean and a line from the least to the greatest.
-      marker: as matplotlib names it.
-      line: style of the line between the points, as matplotlib names it; "" for none.
+      marker: a marker of matplotlib.
+      line: a line style of matplotlib, from point to point; "" for no line.
     """
 
     label: str
@@ -64,7 +64,7 @@ def trained(points: Mapping[str, Scored], others: Mapping[str, Scored]) -> list[
     """Returns what networks reach once they are trained.
 
     Args:
-      points: of a front, the cheapest first.
+      points: those of a front, the cheapest first.
       others: other networks by their names; each gets a marker of its own.
     """
     return [_series("front", list(points.values()), "o", "-"), *_peers(others)]
@@ -95,10 +95,10 @@ def draw(
     """Draws panels side by side, with a common axis of the cost but not of the mAP.
 
     Args:
-      path: of the picture.
+      path: the picture's file.
       panels: the series of each panel, by its title.
       by: the cost, one of `space.COSTS`.
-      limit: of the cost, drawn as a vertical line.
+      limit: a limit of the cost, drawn as a vertical line.
     """
     label, factor = _AXES[by]
     picture = figure.Figure(figsize=(6.5 * len(panels), 5), layout="constrained")

@@ -47,10 +47,10 @@ def score(
 
     Args:
       data: the search learns from its training split.
-      settings: of the search.
+      settings: the search's settings.
       run: where and how it runs, on one worker.
-      networks: of the search's space.
-      epochs: in ascending order, none beyond the search's last.
+      networks: networks of the search's space.
+      epochs: epochs in ascending order, none beyond the search's last.
 
     Raises:
       ValueError: the strategy scores only networks that it trains, or several workers
@@ -125,8 +125,8 @@ def report(entries: Sequence[table.Entry], scores: Scores) -> str:
     """Returns a text table of Kendall's tau between predictors and the test mAP.
 
     Args:
-      entries: of a table, trained under the same conditions.
-      scores: of all their genotypes, by epoch.
+      entries: entries of a table, trained under the same conditions.
+      scores: scores of all their genotypes, by epoch.
 
     Returns:
       A line for each predictor: tau over all genotypes and within one depth, with its
@@ -171,7 +171,7 @@ def ridge_taus(
     networks from which it learns.
 
     Args:
-      entries: of a table, trained under the same conditions.
+      entries: entries of a table, trained under the same conditions.
       trainings: number of networks from which it learns.
       known: another predictor that the regression is given, for each genotype in the
         table's order.

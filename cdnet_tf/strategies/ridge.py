@@ -36,8 +36,8 @@ class Ridge:
     A prediction is a sum over the blocks, without interactions of two blocks.
 
     Args:
-      networks: at least 2.
-      scores: of the networks, (n,).
+      networks: n networks, at least 2.
+      scores: their scores, (n,).
       known: another predictor of the scores, (n,), such as the scores of a supernet. It
         is scaled to the variance that all one-hots have together, so that the ridge
         does not shrink it more than these.
@@ -85,7 +85,7 @@ class Ridge:
         """Returns the predicted scores as a sum over blocks, without what `known` adds.
 
         Args:
-          branches: that each block may have.
+          branches: the branches that each block may have.
           width: width multiplier of the networks, if the fit was given widths.
         """
         alone = [genotype.Genotype((each,) * genotype.NUM_BLOCKS) for each in branches]

@@ -34,10 +34,10 @@ class Found:
     """The result of a search.
 
     Attributes:
-      genotype: of the network that it chose.
+      genotype: the chosen network's genotype.
       report: a text for the user about how it was chosen.
       record: more entries of genotype.json, ready for JSON.
-      width_multiplier: of the network; None for that of the search's settings.
+      width_multiplier: its width multiplier; None for that of the search's settings.
       front: the networks that are the best for their cost; None if cost does not matter
         to the search.
     """

@@ -33,7 +33,7 @@ from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.strategies.space import Choice, Space
 from cdnet_tf.supernet import inherited, supernet
 
-_CALIBRATED_ON = 640  # images, for moving statistics; 2,000 in OFA, 25,600 in SPOS
+_CALIBRATED_ON = 640  # images for the moving statistics; 2,000 in OFA, 25,600 in SPOS
 _BATCH = 64
 _SHOWN = 5
 
@@ -46,7 +46,7 @@ def search(
     Args:
       data: the weights learn from its training split; networks are judged on its query
         and gallery.
-      settings: of the search.
+      settings: the search's settings.
       run: where and how it runs.
 
     Returns:
@@ -156,7 +156,7 @@ def train_supernet(
 
     Args:
       data: the weights learn from its training split.
-      settings: of the search.
+      settings: the search's settings.
       run: where and how it runs.
       until: the epoch after which it stops for now; by default the last one.
 
@@ -204,7 +204,7 @@ class Judge:
     Args:
       net: the supernet, on one device. Its moving statistics are overwritten.
       data: the weights have learnt from its training split.
-      settings: of the search.
+      settings: the search's settings.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ class Space:
     index of the width.
 
     Args:
-      branches: that each block may have.
+      branches: the branches that each block may have.
       costs: for each width multiplier the `parameters`, the `macs` and, if there is a
         device, the `ms` of its networks.
       limits: the greatest allowed value of some of these costs.
@@ -152,7 +152,7 @@ class Space:
         Args:
           count: number of networks. If there are no more, all are returned, in a drawn
             order.
-          seed: of the draw.
+          seed: seed of the draw.
         """
         random = np.random.default_rng(seed)
         if self.limits or len(self.widths) > 1:
@@ -170,7 +170,7 @@ class Space:
         """Returns the exact front of all networks that keep the limits, over `by`.
 
         Args:
-          scores: of the networks of each width; a width without scores is left out.
+          scores: scores of the networks, by width. A width without scores is left out.
 
         Returns:
           Choices and their scores, the cheapest first; the last has the highest score

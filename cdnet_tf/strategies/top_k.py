@@ -40,7 +40,7 @@ def search(
     Args:
       data: the search learns from its training split. If `settings.select_identities`
         asks for people to select on, they are those of query and gallery.
-      settings: of the search.
+      settings: the search's settings.
       run: where and how it runs.
 
     Returns:

@@ -29,7 +29,7 @@ def random_search(
     Args:
       data: networks are trained on its training split and judged on its query and
         gallery.
-      settings: of the search; `settings.candidates` networks are trained.
+      settings: the search's settings; `settings.candidates` networks are trained.
       run: where and how it runs.
 
     Returns:

@@ -50,7 +50,7 @@ def on_one_device(
 
     Args:
       net: the supernet.
-      settings, num_classes: with which it was made.
+      settings, num_classes: those with which it was made.
     """
     copy = make_supernet(settings, num_classes)
     for own, theirs in zip(copy.weights, net.weights):
