@@ -271,7 +271,7 @@ class Gallery(retention.Retention):
 
     @property
     def settings(self) -> Settings:
-        """The network, dimensions, retention, and since when deleted rows wait."""
+        """The network, dimensions, retention, and the oldest unerased deletion."""
         return self._store.settings()
 
     def close(self) -> None:

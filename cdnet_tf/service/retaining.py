@@ -13,7 +13,7 @@ from cdnet_tf.service.service import Service
 
 @contextlib.contextmanager
 def retaining(service: Service, hours: float) -> Iterator[None]:
-    """Calls `service.retain` in a thread, now and after every `hours`.
+    """Calls `service.retain` in a thread, now and every `hours` hours from now on.
 
     An error is printed, and the next call is made all the same.
     """

@@ -71,7 +71,7 @@ class Service:
         Args:
           gallery: opened with the network of `reid`.
           reid: embeds the pictures that callers send.
-          audit: records every request.
+          audit: records every search, addition and deletion.
           pictures_dir: a picture that the gallery knows by its path is shown only if it
             is below this folder; None shows no such picture.
           false_accept_rate: chooses the threshold by which matches are marked as the

@@ -24,7 +24,7 @@ COSTS = {"ms": "max_ms", "macs": "max_macs", "parameters": "max_params"}
 
 
 class Network(NamedTuple):
-    """A genotype, and the multiplier of all its channels."""
+    """A genotype, and its width multiplier."""
 
     genotype: Genotype
     width_multiplier: float
