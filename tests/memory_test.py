@@ -151,7 +151,7 @@ def test_a_gallery_says_how_much_it_may_keep(tmp_path, people):
     for megabytes in (0, 1):
         with Gallery(tmp_path / "gallery", memory_mb=megabytes) as gallery:
             gallery.add(**people, network=NETWORK)
-            gallery.prepare()
+            assert gallery.prepare() == (megabytes == 1)
             assert (gallery._store._copy._newest is None) == (megabytes == 0)
             assert gallery.search("row 00005", 1)[0].distance == 0
         assert gallery._store._copy._newest is None

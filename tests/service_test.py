@@ -347,6 +347,15 @@ def test_forgets_by_the_retention(service, tmp_path):
     assert _audit(tmp_path)[-1]["kind"] == "erase"
 
 
+def test_indexes_what_does_not_fit_into_memory(service, monkeypatch):
+    indexed = []
+    monkeypatch.setattr(service._gallery, "index", lambda: indexed.append(1))
+    for fits, calls in ((True, 0), (False, 1)):
+        monkeypatch.setattr(service._gallery, "prepare", lambda fits=fits: fits)
+        service.index()
+        assert len(indexed) == calls
+
+
 def test_says_when_deleted_rows_are_erased(service):
     began = datetime.datetime.now(datetime.timezone.utc)
     caller = Caller("tester", "here")
@@ -369,6 +378,8 @@ def test_retention_goes_on_after_a_failure(capsys):
             self.calls += 1
             if self.calls == 1:
                 raise OSError("the disk is away")
+
+        def index(self):
             self.done.set()
 
     service = Service()

@@ -103,9 +103,9 @@ class Device(NamedTuple):
             )
         if not self.accepted[setting]:
             warnings.warn(
-                f"The times of {self.name} at {setting} are inaccurate: they failed the "
-                "test of tools/measure_latency.py. Measure again on a quiet machine, or "
-                "with more --files.",
+                f"The times of {self.name} at {setting} are inaccurate: they failed "
+                "the test of tools/measure_latency.py. Measure again on a quiet "
+                "machine, or with more --files.",
                 stacklevel=2,
             )
         return self.settings[setting]

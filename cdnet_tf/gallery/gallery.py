@@ -235,12 +235,15 @@ class Gallery(retention.Retention):
             )
         return self._store.scan(conditions.meant(**chosen), columns)
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Copies the embeddings into memory now, if `memory_mb` allows.
 
         Otherwise the first search copies them, which takes about a second per GiB.
+
+        Returns:
+          Whether searches go in memory, and need no index.
         """
-        self._store.prepare()
+        return self._store.prepare()
 
     def index(self) -> None:
         """Builds the approximate index, or adds newer rows to it.

@@ -176,11 +176,10 @@ class LanceStore:
             self.erase()
         return count
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Copies the embeddings into memory, if they fit."""
         with self._reading() as table:
-            if table is not None:
-                self._copy.of(table)
+            return table is None or self._copy.of(table) is not None
 
     def index(self) -> None:
         """Builds an IVF index of 8-bit codes, or adds new rows to it."""

@@ -186,8 +186,9 @@ class PostgresStore:
         self.erase()
         return count
 
-    def prepare(self) -> None:
+    def prepare(self) -> bool:
         """Does nothing: the server has a cache of its own."""
+        return False
 
     def index(self) -> None:
         """Builds an HNSW index, which the server then keeps up to date."""

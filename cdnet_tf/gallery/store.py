@@ -75,8 +75,12 @@ class Store(Protocol):
         reads.
         """
 
-    def prepare(self) -> None:
-        """Does now what would otherwise delay the first search."""
+    def prepare(self) -> bool:
+        """Does now what would otherwise delay the first search.
+
+        Returns:
+          Whether searches need no index.
+        """
 
     def index(self) -> None:
         """Builds the approximate index, or adds newer rows to it."""

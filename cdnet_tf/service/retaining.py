@@ -1,4 +1,4 @@
-"""Makes a service delete old rows and erase deleted ones at regular intervals."""
+"""Makes a service delete and erase old rows, and index new ones, at intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cdnet_tf.service.service import Service
 
 @contextlib.contextmanager
 def retaining(service: Service, hours: float) -> Iterator[None]:
-    """Calls `service.retain` in a thread, now and every `hours` hours from now on.
+    """Calls the service's `retain` and `index` in a thread, now and every `hours` hours.
 
     An error is printed, and the next call is made all the same.
     """
@@ -25,6 +25,7 @@ def retaining(service: Service, hours: float) -> Iterator[None]:
             service.next_erasure = now + datetime.timedelta(hours=hours)
             try:
                 service.retain()
+                service.index()
             except Exception as error:  # The next call may succeed.
                 print(f"Retention failed: {error}", file=sys.stderr, flush=True)
             if stop.wait(hours * 3600):

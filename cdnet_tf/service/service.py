@@ -198,6 +198,11 @@ class Service:
         self._note(own, "erase", count=removal.rows, erased_at=removal.erased_at)
         return removal.rows
 
+    def index(self) -> None:
+        """Builds the gallery's index, or adds newer rows to it, where it is needed."""
+        if not self._gallery.prepare():
+            self._gallery.index()
+
     def _embed(self, content: bytes) -> tuple[PIL.Image.Image, np.ndarray]:
         with self._embedding:
             picture = photos.decode(content)
