@@ -13,7 +13,7 @@ from cdnet_tf.service.service import Service
 
 @contextlib.contextmanager
 def retaining(service: Service, hours: float) -> Iterator[None]:
-    """Calls the service's `retain` and `index` in a thread, now and every `hours` hours.
+    """Calls the service's `retain` and `index` in a thread, now and every `hours`.
 
     An error is printed, and the next call is made all the same.
     """
