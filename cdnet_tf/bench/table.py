@@ -31,7 +31,7 @@ class Entry(NamedTuple):
       people: number of people trained on.
       depth: number of CBlocks, 6 to 12.
       parameters, macs: those of the network without its training heads, for one image.
-      minutes: duration of the training on one core.
+      minutes: duration of the training on one core; NaN if it ran on a GPU.
       select_rank1, select_mAP: % on the people by whom a search may choose.
       test_rank1, test_mAP: % on the people by whom the choice is judged.
       train_accuracy: % of the training images in the last epoch.
