@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         options = {"executable_path": values.browser, "args": ["--no-sandbox"]}
         with driver.chromium.launch(**options) as browser:
             photo = pathlib.Path(values.photo)
-            picture = side_by_side(browser, values.page, token, photo)
+            picture = side_by_side(browser, values.page, token, photo).quantize()
     with atomic_files.replacing(pathlib.Path(values.output)) as partial:
         picture.save(partial, "PNG", optimize=True)
 
