@@ -17,9 +17,9 @@ from cdnet_tf.gallery import rows, tracks
 from cdnet_tf.gallery.records import Where
 from cdnet_tf.gallery.rows import DESCRIPTION
 
-# The index follows this many candidates. This many times k of them are then compared
-# again by their full embeddings.
-_FOLLOWED = 200
+# The index follows this many candidates, and more until that changes nothing. pgvector
+# follows 1,000 at most, and this many times k are compared again in full precision.
+_FOLLOWED = (200, 450, 1000)
 _REFINED = 4
 _TYPES = ("text", "vector", "text", "timestamptz", "text", "text", "bytea", "jsonb")
 
@@ -88,9 +88,33 @@ def exactly(
 def by_index(
     connection: psycopg.Connection, query: Vector, k: int, where: Where, dimensions: int
 ) -> pyarrow.Table:
-    """Finds k near rows; the server's planner decides whether it uses the index."""
+    """Finds k near rows; the server's planner decides whether it uses the index.
+
+    Where the index is not to be trusted, because it finds other rows the longer it
+    looks, the query is compared with each row of `where`.
+    """
+    before = None
+    for followed in _FOLLOWED:
+        if followed < _REFINED * k and followed < _FOLLOWED[-1]:
+            continue
+        found = _followed(connection, query, k, where, dimensions, followed)
+        keys = set(found["key"].to_pylist())
+        if keys == before and len(found) == k:
+            return found
+        before = keys
+    return exactly(connection, query, k, where)
+
+
+def _followed(
+    connection: psycopg.Connection,
+    query: Vector,
+    k: int,
+    where: Where,
+    dimensions: int,
+    followed: int,
+) -> pyarrow.Table:
+    """Finds k near rows among the candidates that the index follows."""
     condition, values = tables.condition(where)
-    followed = min(1000, max(_FOLLOWED, _REFINED * k))  # 1,000 is pgvector's limit
     connection.execute(f"SET LOCAL hnsw.ef_search = {followed}")
     # The scan continues if the filter leaves too few of the candidates.
     connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")

@@ -105,16 +105,14 @@ class PostgresStore:
     def search(
         self, query: np.ndarray, k: int, where: Where, exact: bool
     ) -> pyarrow.Table:
-        """Searches as the server plans it, or row by row if that finds too few rows."""
+        """Searches by the index, if there is one that can be trusted."""
         with self._transaction() as connection:
             dimensions = self._settings(connection).dimensions
             if dimensions is None:
                 return rows.nothing()
             vector = Vector(query)
             if not exact and queries.exists(connection, tables.INDEX):
-                found = queries.by_index(connection, vector, k, where, dimensions)
-                if len(found) == k:
-                    return found
+                return queries.by_index(connection, vector, k, where, dimensions)
             return queries.exactly(connection, vector, k, where)
 
     def scan(self, where: Where, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
