@@ -241,7 +241,8 @@ class Gallery(retention.Retention):
         Otherwise the first search copies them, which takes about a second per GiB.
 
         Returns:
-          Whether searches go in memory, and need no index.
+          Whether searches are best left without an index: those in memory are, and
+          those in PostgreSQL, whose index may miss rows.
         """
         return self._store.prepare()
 

@@ -185,8 +185,11 @@ class PostgresStore:
         return count
 
     def prepare(self) -> bool:
-        """Does nothing: the server has a cache of its own."""
-        return False
+        """Does nothing: the server has a cache, and its owner asks for an index.
+
+        The index may miss rows, so nothing builds it unasked.
+        """
+        return True
 
     def index(self) -> None:
         """Builds an HNSW index, which the server then keeps up to date."""

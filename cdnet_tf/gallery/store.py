@@ -79,7 +79,7 @@ class Store(Protocol):
         """Does now what would otherwise delay the first search.
 
         Returns:
-          Whether searches need no index.
+          Whether searches are best left without an index.
         """
 
     def index(self) -> None:
