@@ -8,7 +8,9 @@ import pathlib
 import numpy as np
 import psycopg
 import pytest
+from pgvector import Vector
 
+from cdnet_tf.gallery import postgres_queries as queries
 from cdnet_tf.gallery import postgres_store, rows, store
 from cdnet_tf.gallery.gallery import Gallery
 from cdnet_tf.gallery.postgres_store import PostgresStore
@@ -96,6 +98,20 @@ def test_index_is_used_where_no_row_is_left_out(indexed, people, monkeypatch):
     monkeypatch.setattr(psycopg.Cursor, "execute", execute)
     indexed.search(people["embeddings"][0], 10, Where(), False)
     assert "embedding" in plans[0] and "Index Scan using cdnet_rows_2026" in plans[0]
+
+
+def test_an_index_that_changes_its_answer_is_not_believed(indexed, people, monkeypatch):
+    original, others = queries._followed, iter(people["embeddings"][:3])
+
+    def followed(connection, query, *rest):
+        return original(connection, Vector(next(others)), *rest)
+
+    monkeypatch.setattr(queries, "_followed", followed)
+    keys = [
+        indexed.search(people["embeddings"][50], 10, Where(), exact)["key"].to_pylist()
+        for exact in (False, True)
+    ]
+    assert keys[0] == keys[1] and not list(others)
 
 
 def test_retention_drops_partitions(gallery, url):
