@@ -41,10 +41,3 @@ def test_many_searches_are_split_by_drawing():
 def test_an_empty_group():
     with pytest.raises(ValueError, match="0 and 2 searches; both need one"):
         proof.compare([], [1.0, 2.0])
-
-
-def test_what_cost_alone_explains_is_taken_off():
-    macs = np.array([1e6, 2e6, 4e6, 8e6])
-    values = 10 * np.log(macs) - 100
-    rest = proof.beyond_cost(values[:2] + [0, 3], macs[:2], values, macs)
-    np.testing.assert_allclose(rest, [0, 3], atol=1e-9)

@@ -9,8 +9,10 @@ line is not repeated, and a training that was cut short is resumed.
   python tools/bench_space.py --genotype=RUN --genotype=cdnet --seeds=100,101,102 \
       --data_dir=DIR                  # your own networks instead of a plan's
   python tools/bench_space.py --report --results=FILE
+  python tools/bench_space.py --rehearse --results=FILE
 
---report trains nothing, and summarises the lines. docs/bench_space.md says what the
+--report trains nothing, and summarises the lines. Neither does --rehearse, which says
+how much searches gain that choose from the table. docs/bench_space.md says what the
 table is for.
 """
 
@@ -30,6 +32,7 @@ from absl import app, flags
 from cdnet_tf import trainings
 from cdnet_tf.bench import plans, summary, table
 from cdnet_tf.nn import genotype
+from cdnet_tf.strategies import rehearsal
 
 _PROGRAM = pathlib.Path(__file__).with_name("train_for_bench.py")
 _RECIPE = "--flagfile=flags/photographs.cfg"
@@ -79,6 +82,11 @@ def define_flags() -> None:
     flags.DEFINE_boolean(
         "report", False, "Train nothing; print how well the results agree."
     )
+    flags.DEFINE_boolean(
+        "rehearse",
+        False,
+        "Train nothing; print how much searches gain that choose from the table.",
+    )
     for name in ("epochs", "seeds"):
         flags.register_validator(
             name,
@@ -96,6 +104,10 @@ def main(argv: list[str]) -> None:
     results = pathlib.Path(values.results or output_dir / "results.csv")
     if values.report:
         print(summary.text(table.load(results)))
+        return
+    if values.rehearse:
+        longest = list(table.by_conditions(table.load(results)).values())[-1]
+        print(rehearsal.report(longest))
         return
     names = ("select_people", "test_people", "split_seed")
     division = [f"--{name}={values[name].value}" for name in names]

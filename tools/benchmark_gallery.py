@@ -5,24 +5,27 @@ the index takes to build.
 
   python tools/benchmark_gallery.py                          # in a folder
   python tools/benchmark_gallery.py --url=postgresql://...   # in PostgreSQL, too
+  python tools/benchmark_gallery.py --rows_from=PARQUET      # of your own images
 
 For each filter it measures how long a search takes row by row in the files, with the
 index, in a folder's copy in memory, and with `ranking.nearest` on embeddings in memory,
 and what recall each has. Rows are made up: people seen by eight cameras, whose
-embeddings are biased by their camera. Times are medians over queries, made one at a
-time. Each result is a JSON line. 1,000,000 rows need 10 GB of memory.
+embeddings are biased by their camera. --rows_from takes those of a file of
+`Gallery.export` or of a folder of tools/embed.py. Times are medians over queries, made
+one at a time. Each result is a JSON line. 1,000,000 rows need 10 GB of memory.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 import statistics
 import tempfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cdnet_tf  # isort: skip  # noqa: F401  (quiets TensorFlow)
@@ -30,11 +33,18 @@ import numpy as np
 from absl import app, flags
 
 from cdnet_tf.deploy.identity import Network
+from cdnet_tf.gallery import parquet, tracks
 from cdnet_tf.gallery.gallery import Gallery
 from cdnet_tf.retrieval import ranking
 
 _SIZES = flags.DEFINE_list(
-    "gallery_rows", ["100000", "1000000"], "Numbers of rows to try."
+    "gallery_rows", ["100000", "1000000"], "Numbers of made-up rows to try."
+)
+_ROWS_FROM = flags.DEFINE_string(
+    "rows_from",
+    None,
+    "Parquet file or folder of rows to try instead. --queries of them are drawn, and "
+    "searched for among the others.",
 )
 _DIMENSIONS = flags.DEFINE_integer("dimensions", 768, "Size of an embedding.", 1)
 _QUERIES = flags.DEFINE_integer("queries", 20, "Timed searches of each kind.", 1)
@@ -55,14 +65,7 @@ _NETWORK = Network("made up", "0" * 64)
 _START = np.datetime64("2026-01-01")
 _BATCH = 10_000
 _K = 50
-# The cameras' shares of the rows. The filters keep all, 95 %, 5.8 % and 0.8 % of rows.
-_CAMERAS = (0.05, 0.058, 0.008, 0.3, 0.2, 0.15, 0.134, 0.1)
-_FILTERS: dict[str, dict[str, Any]] = {
-    "all": {},
-    "95 %": {"not_cameras": [0]},
-    "5.8 %": {"cameras": [1]},
-    "0.8 %": {"cameras": [2]},
-}
+_CAMERAS = (0.05, 0.058, 0.008, 0.3, 0.2, 0.15, 0.134, 0.1)  # shares of made-up rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +74,25 @@ class _People:
     cameras: np.ndarray
     queries: np.ndarray
 
-    def chosen(self, conditions: dict[str, Any]) -> np.ndarray:
+    @functools.cached_property
+    def filters(self) -> dict[str, dict[str, Any]]:
+        """Conditions that keep all rows, most, few and the fewest.
+
+        Of a made-up gallery these are 100 %, 95 %, 5.8 % and 0.8 %.
+        """
+        names, counts = np.unique(self.cameras, return_counts=True)
+        rarest, second, third = names[np.resize(counts.argsort()[:3], 3)]
+        return {
+            "all": {},
+            "without a camera": {"not_cameras": [second]},
+            "one camera": {"cameras": [third]},
+            "the rarest camera": {"cameras": [rarest]},
+        }
+
+    def chosen(self, name: str) -> np.ndarray:
         """Returns the numbers of the rows that a filter keeps."""
-        left = np.isin(self.cameras, conditions.get("cameras", range(len(_CAMERAS))))
+        conditions = self.filters[name]
+        left = np.isin(self.cameras, conditions.get("cameras", self.cameras))
         return np.flatnonzero(
             left & ~np.isin(self.cameras, conditions.get("not_cameras", []))
         )
@@ -82,9 +101,9 @@ class _People:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; flags begin with --.")
-    for rows in map(int, _SIZES.value):
-        people = _make_people(rows, _DIMENSIONS.value, _QUERIES.value)
-        wanted = {name: _rank(people, name) for name in _FILTERS}
+    for people in _peoples():
+        rows = len(people.cameras)
+        wanted = {name: _rank(people, name) for name in people.filters}
         with tempfile.TemporaryDirectory(dir=_DIRECTORY.value) as folder:
             path = pathlib.Path(folder, "gallery")
             with Gallery(path, network=_NETWORK, memory_mb=0) as gallery:
@@ -97,6 +116,23 @@ def main(argv: list[str]) -> None:
                 if gallery.count():
                     raise app.UsageError(f"--url={gallery.location} is not empty.")
                 _measure(gallery, people, wanted)
+
+
+def _peoples() -> Iterator[_People]:
+    if _ROWS_FROM.value:
+        yield _read_people(_ROWS_FROM.value, _QUERIES.value)
+        return
+    for rows in map(int, _SIZES.value):
+        yield _make_people(rows, _DIMENSIONS.value, _QUERIES.value)
+
+
+def _read_people(path: str, queries: int) -> _People:
+    tables = [table for file in parquet.files(path) for table in parquet.read(file)]
+    embeddings = np.concatenate([tracks.matrix(each) for each in tables])
+    cameras = np.concatenate([each["camera"].to_pylist() for each in tables])
+    order = np.random.default_rng(0).permutation(len(cameras))
+    asked, kept = order[:queries], order[queries:]
+    return _People(embeddings[kept], cameras[kept], embeddings[asked])
 
 
 def _make_people(count: int, dimensions: int, queries: int) -> _People:
@@ -116,7 +152,7 @@ def _make_people(count: int, dimensions: int, queries: int) -> _People:
 
 def _rank(people: _People, name: str) -> list[set[str]]:
     """Ranks in memory, and prints the time; returns each query's first ten keys."""
-    chosen = people.chosen(_FILTERS[name])
+    chosen = people.chosen(name)
     # The copy is like a gallery with these rows only.
     left = people.embeddings if name == "all" else people.embeddings[chosen]
     # All are different people, so the protocol ignores no row.
@@ -160,7 +196,7 @@ def _measure(gallery: Gallery, people: _People, wanted: dict) -> None:
         added_rows_per_s=round(rows / (added - began)),
         index_s=round(built - added, 1),
     )
-    for name in _FILTERS:
+    for name in people.filters:
         result: dict[str, Any] = {"rows": rows, "gallery": kind, "filter": name}
         for way in ("exact", "index"):
             result |= _searched(gallery, people, wanted, name, way)
@@ -176,7 +212,7 @@ def _measure_memory(path: pathlib.Path, people: _People, wanted: dict) -> None:
         gallery.prepare()
         copied = round(time.perf_counter() - began, 2)
         _emit(rows=rows, gallery="folder in memory", copy_s=copied)
-        for name in _FILTERS:
+        for name in people.filters:
             found = _searched(gallery, people, wanted, name, "memory")
             _emit(rows=rows, gallery="folder in memory", filter=name, **found)
 
@@ -187,7 +223,7 @@ def _searched(
     """How long searches under a filter take, and how much of the ranking they find."""
 
     def search(query):
-        return gallery.search(query, _K, exact=way == "exact", **_FILTERS[name])
+        return gallery.search(query, _K, exact=way == "exact", **people.filters[name])
 
     found, milliseconds = _timed(search, people.queries)
     hits = [

@@ -70,21 +70,3 @@ def _sums_of_splits(
         return np.array([math.fsum(split) for split in splits])
     orders = random.permuted(np.tile(values, (_MOST_SPLITS, 1)), axis=1)
     return orders[:, :size].sum(1)
-
-
-def beyond_cost(
-    values: Values, macs: Values, table_values: Values, table_macs: Values
-) -> np.ndarray:
-    """Returns how much better networks are than others of as many MACs.
-
-    Args:
-      values: (n,), such as the mean test mAP of networks.
-      macs: (n,), of the same networks.
-      table_values: (m,), of networks that were not chosen for being good.
-      table_macs: (m,).
-
-    Returns:
-      (n,), the values minus those on the table's least-squares line over log MACs.
-    """
-    line = np.polyfit(np.log(table_macs), np.asarray(table_values, float), 1)
-    return np.asarray(values, float) - np.polyval(line, np.log(macs))
