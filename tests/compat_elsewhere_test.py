@@ -14,6 +14,7 @@ _PEOPLE = {
     "pictures": np.full((2, 6, 3, 3), [10, 20, 30], np.uint8),
     "images": np.zeros((2, 4, 2, 3), np.uint8),
     "calibration": np.ones((3, 4, 2, 3), np.uint8),
+    "inputs": np.full((2, 1, 4, 2, 3), -7, np.float32),
 }
 
 
@@ -25,9 +26,10 @@ def test_runs_a_case_on_the_people_of_the_files_size(tmp_path, monkeypatch, caps
         "calibration_4x2": _PEOPLE["calibration"],
     }
     np.savez(tmp_path / "people.npz", **stored)
+    np.savez(tmp_path / "inputs.npz", **{"below/a.tflite": _PEOPLE["inputs"]})
 
     def run(file, people):
-        assert file == str(tmp_path / "a.tflite")
+        assert file == "/exports/below/a.tflite"
         assert {name: each.shape for name, each in people.items()} == {
             name: each.shape for name, each in _PEOPLE.items()
         }
@@ -35,8 +37,8 @@ def test_runs_a_case_on_the_people_of_the_files_size(tmp_path, monkeypatch, caps
 
     monkeypatch.setitem(compat_elsewhere.CASES, "own crops", run)
     output = tmp_path / "output.npy"
-    words = ["own crops", str(tmp_path / "a.tflite"), "4x2", str(tmp_path), str(output)]
-    monkeypatch.setattr(sys, "argv", ["", *words])
+    words = ["own crops", "/exports", "below/a.tflite", "4x2"]
+    monkeypatch.setattr(sys, "argv", ["", *words, str(tmp_path), str(output)])
     compat_elsewhere.main()
     assert np.load(output).shape == (2, 5)
     said = json.loads(capsys.readouterr().out)
@@ -99,16 +101,23 @@ class _Rknn:
     def inference(self, inputs, data_format):
         assert data_format == ["nhwc"] and inputs[0].shape == (1, 4, 2, 3)
         number = 8 if self.calls["build"] == (True,) else 16
-        return [np.full((1, 5), number)]
+        # Of a file of integers, RKNN gives integers as floats.
+        return [np.full((1, 5), number + inputs[0].min(), np.float32)]
 
 
 @pytest.mark.parametrize(
-    "case, bits", [("RK3588, 16-bit floats", 16), ("RV1106, own integers", 8)]
+    "case, taken, value, dtype",
+    [
+        ("RK3588, 16-bit floats", np.float32, 16, np.float32),
+        ("RV1106, own integers", np.float32, 8, np.float32),
+        ("RK3588, our integers", np.int8, 16 - 7, np.int8),
+    ],
 )
-def test_rockchips_steps_are_taken_in_turn(case, bits, monkeypatch):
+def test_rockchips_steps_are_taken_in_turn(case, taken, value, dtype, monkeypatch):
     monkeypatch.setitem(sys.modules, "rknn.api", types.SimpleNamespace(RKNN=_Rknn))
-    found = compat_elsewhere.CASES[case]("a.tflite", _PEOPLE)
-    assert found.tolist() == [[bits] * 5] * 2
+    people = _PEOPLE | {"inputs": _PEOPLE["inputs"].astype(taken)}
+    found = compat_elsewhere.CASES[case]("a.tflite", people)
+    assert found.tolist() == [[value] * 5] * 2 and found.dtype == dtype
 
 
 def test_a_step_of_rockchips_that_fails_is_named(monkeypatch):
@@ -116,3 +125,53 @@ def test_a_step_of_rockchips_that_fails_is_named(monkeypatch):
     monkeypatch.setattr(_Rknn, "failing", "build")
     with pytest.raises(RuntimeError, match="RKNN's step 2 fails"):
         compat_elsewhere.CASES["RV1106, own integers"]("a.tflite", _PEOPLE)
+
+
+class _Nncase:
+    """Kendryte's converter and simulator, which answers 8 for all images."""
+
+    CompileOptions = ImportOptions = types.SimpleNamespace
+    RuntimeTensor = types.SimpleNamespace(from_numpy=lambda image: image)
+
+    def __init__(self):
+        self.calibrated, self.embedded = [], 0
+
+    def PTQTensorOptions(self):
+        return types.SimpleNamespace(set_tensor_data=self.calibrated.append)
+
+    def Compiler(self, options):
+        assert options.target == "k230"
+        return types.SimpleNamespace(
+            import_tflite=lambda content, options: None,
+            use_ptq=lambda rounding: None,
+            compile=lambda: None,
+            gencode_tobytes=lambda: b"code",
+        )
+
+    def Simulator(self):
+        def set_input_tensor(number, image):
+            assert image.shape == (1, 4, 2, 3) and image.dtype == np.float32
+            self.embedded += 1
+
+        output = types.SimpleNamespace(to_numpy=lambda: np.full((1, 5), 8))
+        return types.SimpleNamespace(
+            load_model=lambda code: None,
+            set_input_tensor=set_input_tensor,
+            run=lambda: None,
+            get_output_tensor=lambda number: output,
+        )
+
+
+def test_the_slow_simulator_embeds_the_first_images(tmp_path, monkeypatch):
+    nncase = _Nncase()
+    monkeypatch.setitem(sys.modules, "nncase", nncase)
+    monkeypatch.setattr(compat_elsewhere, "_find_dotnet", lambda: None)
+    monkeypatch.setattr(compat_elsewhere, "_K230_CALIBRATION", 2)
+    monkeypatch.setattr(compat_elsewhere, "_K230_EMBEDDED", 3)
+    file = tmp_path / "a.tflite"
+    file.write_bytes(b"TFL3")
+    people = {name: np.zeros((4, 4, 2, 3), np.uint8) for name in _PEOPLE}
+    found = compat_elsewhere.CASES["K230, own integers"](str(file), people)
+    assert found.tolist() == [[8] * 5] * 3 and nncase.embedded == 3
+    ((samples,),) = nncase.calibrated
+    assert [sample.shape for sample in samples] == [(1, 4, 2, 3)] * 2

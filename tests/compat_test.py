@@ -55,9 +55,27 @@ def test_report_says_how_files_agree_and_retrieve(tmp_path, capsys):
     ]
     assert cells[2] == ["a.tflite", "default kernels", "float", "0.0e+00", "-"]
     assert cells[3] == ["b", "from_jpeg", "float", "-", "-"]
-    assert cells[5][-1] == "50.0% / 75.0%"
-    assert cells[6][-3:] == ["100.0% / 100.0%", "100.0% / 100.0%", "-"]
+    assert cells[5][2:] == ["4", "100.0% / 100.0%", "-", "50.0% / 75.0%"]
+    assert cells[6][2:] == ["4", "100.0% / 100.0%", "100.0% / 100.0%", "-"]
     assert len(cells) == 7  # The SavedModel had other images.
+
+
+def test_a_slow_runtime_is_judged_on_the_images_that_it_embedded(tmp_path):
+    people = compat.Labels(np.array([1, 1, 2, 2, 1, 2]), np.array([1, 2, 1, 2, 1, 2]))
+    # The second and the fourth image are looked for among the first and the third. The
+    # second finds the wrong person first, a precision of 1/2. Of all six images, there
+    # would be three queries.
+    rows = np.array([[1, 0], [0, 1], [0.1, 1], [0, 1], [0, 1], [0, 1]])
+    reference = _result({_KEY: rows})
+    slow = "a.tflite|K230, own integers"
+    other = _result({slow: rows[:4] + [[0, 0], [2, 0], [0, 0], [0, 0]]})
+    work = _work(tmp_path, a=_RECORD)._replace(people=people)
+    assert list(compat._retrieval(slow, [reference, other], work)) == [
+        *("4", "50.0% / 75.0%", "100.0% / 100.0%"),
+    ]
+    assert runtimes.judge(slow, reference, other).text == (
+        "cosine 0.86180, least 0.44721"
+    )
 
 
 def test_failures_are_reported(tmp_path, capsys):
@@ -84,10 +102,12 @@ def test_integers_are_taken_less_their_zero_point(tmp_path):
             *("float32", "nhwc"),
             {"K230, own integers", "RK3588, 16-bit floats", "RV1106, own integers"},
         ),
+        ("int8", "nhwc", {"RK3588, our integers"}),
+        ("int8_float_io", "nhwc", {"RK3588, our integers"}),
         ("float32", "nchw", {"own crops"}),
         ("int8_float_io", "nchw", {"own crops"}),
-        ("uint8", "nhwc", {"C++ of README.txt"}),
-        ("int8", "nhwc", set()),
+        ("uint8", "nhwc", {"C++ of README.txt", "RK3588, our integers"}),
+        ("int8", "nchw", set()),
     ],
 )
 def test_which_files_a_way_of_its_own_takes(variant, layout, cases):
@@ -101,14 +121,12 @@ def test_a_way_of_its_own_runs_in_its_own_environment(tmp_path, monkeypatch):
     work = _work(tmp_path, a=record, b=record, c=_RECORD, d=None)
 
     def command(words, **options):
-        python, _, case, file, size, folder, output = words
-        assert (python, case, size, folder) == (
-            *("/env/python", "K230, own integers", "4x2"),
-            str(tmp_path),
-        )
-        if file.endswith("b.tflite"):
+        python, _, case, exports, file, size, folder, output = words
+        assert (python, case, size) == ("/env/python", "K230, own integers", "4x2")
+        assert exports == folder == str(options["cwd"]) == str(tmp_path)
+        if file == "b.tflite":
             raise RuntimeError("no\n.NET")
-        np.save(output, _ROWS)
+        np.save(output, np.array([[-3, 0]], np.int8))
         return 'warnings\n{"nncase": "2.11.0", "numpy": "2"}\n'
 
     monkeypatch.setattr(environments, "command", command)
@@ -116,7 +134,9 @@ def test_a_way_of_its_own_runs_in_its_own_environment(tmp_path, monkeypatch):
         "/env/python", "nncase==2.11.0", ["K230, own integers"], work
     )
     assert found.versions == {"nncase": "2.11.0", "numpy": "2"}
-    assert list(found.outputs) == ["a.tflite|K230, own integers"]
+    ((key, rows),) = found.outputs.items()
+    # Less the zero point, -3.
+    assert key == "a.tflite|K230, own integers" and rows.tolist() == [[0, 3]]
     assert found.failures == {"b.tflite|K230, own integers": "no .NET"}
 
 

@@ -3,11 +3,12 @@
 This needs NumPy beside the runtime and nothing of this project, which is not installed
 where it runs.
 
-    python tools/compat_elsewhere.py CASE FILE HEIGHTxWIDTH DIRECTORY OUTPUT.npy
+    python tools/compat_elsewhere.py CASE EXPORTS FILE HEIGHTxWIDTH DIRECTORY OUTPUT.npy
 
-DIRECTORY/people.npz has images of people, see tools/compat_files.py; the file takes
-HEIGHTxWIDTH. OUTPUT gets an embedding for each of the images. A line of JSON says the
-versions.
+DIRECTORY/people.npz has images of people, and inputs.npz has the same people as FILE
+takes them, see tools/compat_files.py. EXPORTS/FILE takes HEIGHTxWIDTH. OUTPUT gets an
+embedding for each of the images, or for the first few where a simulator is slow. A line
+of JSON says the versions.
 
 Rockchip's and Kendryte's converters take the file apart and round it anew for their
 chip, which their simulators then imitate. BoxMOT cuts people out of a frame by itself.
@@ -34,16 +35,19 @@ _PACKAGES = (
 )
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of shipped weights
 _BORDER = 16  # pixels of frame around a person
-_FEW = 16  # images
+# Images that nncase calibrates by and embeds: both are slow.
+_K230_CALIBRATION, _K230_EMBEDDED = 16, 36
 
 
 def main() -> None:
-    case, file, size, directory, output = sys.argv[1:]
+    case, exports, file, size, directory, output = sys.argv[1:]
     names = {"pictures": "pictures", "images": f"images_{size}"}
     names["calibration"] = f"calibration_{size}"
     with np.load(pathlib.Path(directory, "people.npz")) as held:
         people = {name: held[stored] for name, stored in names.items()}
-    found = CASES[case](os.path.abspath(file), people)
+    with np.load(pathlib.Path(directory, "inputs.npz")) as held:
+        people["inputs"] = held[file]
+    found = CASES[case](os.path.join(exports, file), people)
     np.save(output, found.reshape(len(found), -1))
     print(json.dumps(_versions()))
 
@@ -93,8 +97,7 @@ def _k230(file: str, people: Mapping[str, np.ndarray]) -> np.ndarray:
         content = pathlib.Path(file).read_bytes()
         compiler.import_tflite(content, nncase.ImportOptions())
         rounding = nncase.PTQTensorOptions()
-        # Its calibration is slow.
-        few = people["calibration"][:_FEW]
+        few = people["calibration"][:_K230_CALIBRATION]
         samples = [image[None] for image in _normalised(few)]
         rounding.samples_count = len(samples)
         rounding.set_tensor_data([samples])
@@ -103,7 +106,7 @@ def _k230(file: str, people: Mapping[str, np.ndarray]) -> np.ndarray:
         simulator = nncase.Simulator()
         simulator.load_model(compiler.gencode_tobytes())
     found = []
-    for image in _normalised(people["images"]):
+    for image in _normalised(people["images"][:_K230_EMBEDDED]):
         simulator.set_input_tensor(0, nncase.RuntimeTensor.from_numpy(image[None]))
         simulator.run()
         found.append(simulator.get_output_tensor(0).to_numpy())
@@ -122,8 +125,13 @@ def _find_dotnet() -> None:
     os.environ["PATH"] = f"{site}{os.pathsep}{os.environ['PATH']}"
 
 
-def _rockchip(chip: str, integers: bool):
-    """By RKNN: 16-bit floats, or 8 bits by its own calibration, on its simulator."""
+def _rockchip(chip: str, integers: bool = False):
+    """By RKNN, on its simulator, in a file's own integers.
+
+    A file of floats is run in 16-bit floats, or in `integers` by RKNN's calibration.
+    RKNN normalises images, except for a file that takes integers: it is fed what
+    README.txt says, and its embeddings are integers that RKNN gives as floats.
+    """
 
     def run(file: str, people: Mapping[str, np.ndarray]) -> np.ndarray:
         toolkit = importlib.import_module("rknn.api").RKNN(verbose=False)
@@ -141,12 +149,13 @@ def _rockchip(chip: str, integers: bool):
             for number, step in enumerate(steps):
                 if step():
                     raise RuntimeError(f"RKNN's step {number} fails; see its output.")
-            return np.concatenate(
-                [
-                    toolkit.inference([image[None]], data_format=["nhwc"])[0]
-                    for image in people["images"]
-                ]
-            )
+            whole = np.issubdtype(people["inputs"].dtype, np.integer)
+            images = people["inputs"] if whole else people["images"][:, None]
+            found = [
+                toolkit.inference([image], data_format=["nhwc"]) for image in images
+            ]
+            rows = np.concatenate([outputs[0] for outputs in found])
+            return np.round(rows).astype(np.int8) if whole else rows
 
     return run
 
@@ -174,7 +183,8 @@ def _versions() -> dict[str, str]:
 CASES = {
     "own crops": _boxmot,
     "K230, own integers": _k230,
-    "RK3588, 16-bit floats": _rockchip("rk3588", integers=False),
+    "RK3588, 16-bit floats": _rockchip("rk3588"),
+    "RK3588, our integers": _rockchip("rk3588"),
     "RV1106, own integers": _rockchip("rv1106", integers=True),
 }
 

@@ -9,7 +9,8 @@ Without EXPORTS, DIR/exports gets a SavedModel and TFLite files of MODEL. Then
 - DIR/inputs.npz: generated people as each TFLite file takes them, (n, 1, ...) by file;
 - DIR/people.npz: the same people as `pictures`, and at each file's size as
   `images_HEIGHTxWIDTH`, others as `calibration_HEIGHTxWIDTH`, all uint8 RGB; and who
-  they are, as `identities` and `cameras`;
+  they are, as `identities` and `cameras`. Person by person, there is first one image of
+  each camera, and after them the rest, so that the first few images can be ranked too;
 - DIR/files.json: what each TFLite file says of itself; null for all others.
 """
 
