@@ -88,16 +88,20 @@ def exactly(
 def by_index(
     connection: psycopg.Connection, query: Vector, k: int, where: Where, dimensions: int
 ) -> pyarrow.Table:
-    """Finds k near rows; the server's planner decides whether it uses the index.
+    """Finds k near rows, by the index if the server's planner would use it.
 
-    Where the index is not to be trusted, because it finds other rows the longer it
-    looks, the query is compared with each row of `where`.
+    It does not where a filter leaves few rows. There, and where the index is not to be
+    trusted because it finds other rows the longer it looks, the query is compared with
+    each row of `where`.
     """
     before = None
     for followed in _FOLLOWED:
         if followed < _REFINED * k and followed < _FOLLOWED[-1]:
             continue
-        found = _followed(connection, query, k, where, dimensions, followed)
+        statement, values = _followed(connection, query, k, where, dimensions, followed)
+        if before is None and not _by_distance(connection, statement, values):
+            break
+        found = _answer(connection, statement, values)
         keys = set(found["key"].to_pylist())
         if keys == before and len(found) == k:
             return found
@@ -112,8 +116,8 @@ def _followed(
     where: Where,
     dimensions: int,
     followed: int,
-) -> pyarrow.Table:
-    """Finds k near rows among the candidates that the index follows."""
+) -> tuple[str, list]:
+    """Returns a query for k near rows among the candidates that the index follows."""
     condition, values = tables.condition(where)
     connection.execute(f"SET LOCAL hnsw.ef_search = {followed}")
     # The scan continues if the filter leaves too few of the candidates.
@@ -126,7 +130,15 @@ def _followed(
         f"SELECT {selected(DESCRIPTION)}, distance ^ 2 FROM near "
         "ORDER BY distance LIMIT %s"
     )
-    return _answer(connection, statement, [query, *values, query, _REFINED * k, k])
+    return statement, [query, *values, query, _REFINED * k, k]
+
+
+def _by_distance(
+    connection: psycopg.Connection, statement: str, values: Sequence
+) -> bool:
+    """Says whether the planner takes rows from an index in the order of distance."""
+    plan = connection.execute(f"EXPLAIN {statement}", values).fetchall()
+    return any("Order By:" in line for (line,) in plan)
 
 
 def delete(connection: psycopg.Connection, where: Where) -> int:
