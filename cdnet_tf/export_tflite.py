@@ -270,20 +270,20 @@ def _planned(
     """Yields the network to convert and the form of its file for each of --variants."""
     trains = bool(_QAT_EPOCHS.value)
     asked = file_flags.REWRITE.value
-    given = network, data, calibration, normalisation
-    trained = _trained(*given) if trains else network
+    trained = _trained(network, data, calibration, normalisation) if trains else network
     for variant in _VARIANTS.value:
         integer = tflite_file.is_integer(variant)
         is_trained = trains and integer
         keep_float = _SELECTIVE.value if integer else ()
-        usual = () if is_trained or keep_float else exporting.usual_rewrite(variant)
+        usual = exporting.usual_rewrite(variant, for_npu=bool(_NPU.value))
+        steps = usual if asked is None else asked
         form = exporting.Form(
             variant,
             _LAYOUT.value,
             _BATCH.value == "dynamic",
             keep_float=keep_float,
             marks=["qat"] if is_trained else [],
-            rewrite=usual if asked is None else asked,
+            rewrite=() if is_trained or keep_float else steps,
         )
         yield (trained if is_trained else network), form
 

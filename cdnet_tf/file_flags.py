@@ -7,8 +7,9 @@ from absl import flags
 REWRITE = flags.DEFINE_list(
     "rewrite",
     None,
-    "Replace layers by faster ones that compute the same: `pool`, `shortcut`, both, or "
-    "none with nothing after the =. The export uses both for integer files. See "
+    "Replace layers by faster ones that compute the same: some of `pool`, `shortcut` "
+    "and `mean`, or none with nothing after the =. By default, integer files get "
+    "`pool` and `shortcut`, and those for an Ethos-U also `mean`. See "
     "docs/inference.md.",
 )
 NPU_SYSTEM_CONFIG = flags.DEFINE_string(

@@ -13,6 +13,7 @@ from cdnet_tf.deploy.exporting import Form
     "form, name",
     [
         (Form("int8", rewrite=["shortcut", "pool"]), "cdnet_int8.tflite"),
+        (Form("int8", rewrite=["pool", "shortcut", "mean"]), "cdnet_int8.tflite"),
         (Form("int8"), "cdnet_int8_plain.tflite"),
         (Form("int8", rewrite=["pool"]), "cdnet_int8_fast.tflite"),
         (Form("int8", marks=["qat"]), "cdnet_int8_qat.tflite"),

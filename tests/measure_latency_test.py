@@ -70,6 +70,7 @@ def test_measures_each_setting_and_draws_what_it_found(tmp_path, compiled, capsy
         assert accepted and found == pytest.approx(wanted, rel=0.01)
     assert device.conditions["system_config"] == "Ethos_U65_Client_Server"
     assert npu.version() in device.conditions["time"]
+    assert device.conditions["rewrite"] == ["pool", "shortcut", "mean"]
     row, *_ = json.loads((tmp_path / "mine.json").read_text())["settings"]
     assert len(row["fitted"]) == 24 and len(row["unseen"]) == 6
     assert row["judgement"]["files"] == 6
@@ -105,6 +106,7 @@ def test_this_machine_runs_all_files_in_rounds(tmp_path, compiled, monkeypatch):
     assert len(files) == 90 and files[:30] == files[30:60] and len(set(files)) == 30
     record = json.loads((tmp_path / "mine.json").read_text())
     assert record["conditions"]["threads"] == 1 and record["conditions"]["cpu"]
+    assert record["conditions"]["rewrite"] == ["pool", "shortcut"]
     folder = tmp_path / "mine_files"
     sizes = sorted(float(path.stat().st_size) for path in folder.iterdir())
     (row,) = record["settings"]
@@ -140,7 +142,7 @@ def test_a_phone_gets_a_script_and_its_log_is_read(tmp_path, compiled, capsys):
     [
         (["--width_multipliers=wide"], "width_multipliers=wide: use numbers"),
         (["--device=u65"], "device=u65: use one of ethos-u55-32, .*, litert, bench"),
-        (["--rewrite=stems"], "rewrite=stems: use some of pool, stem, shortcut"),
+        (["--rewrite=stems"], "rewrite=stems: use some of pool, stem, shortcut, mean"),
         (["--width_multipliers=-1"], "width_multiplier=-1.0 must be positive"),
         (["--sizes=256"], "sizes=256: use HEIGHTxWIDTH"),
         (["--sizes=100x128"], "Input 100x128 is not divisible by 16"),

@@ -53,6 +53,10 @@ def test_each_step_alone_changes_its_own_layers(network, step):
     assert pools == ([] if step == "pool" else ["downsample1/pool"])
     pairs = _names(rewritten, layers.Reshape)
     assert pairs == (["stem/pairs"] if step == "stem" else [])
+    means = [
+        name for name in _names(rewritten, layers.DepthwiseConv2D) if "/co" in name
+    ]
+    assert bool(means) == (step == "mean")
     convolutions = set(_names(rewritten, layers.Conv2D))
     shortcut = "stage1/block1/cblock1/shortcut/conv" in convolutions
     assert shortcut == (step != "shortcut")
@@ -84,6 +88,25 @@ def test_stem_of_pairs_by_hand():
     )
 
 
+def test_columns_of_a_mean():
+    """Every mean over more than one row and at most 64 gets a convolution before it."""
+    image = tf.keras.Input((128, 4, 2))
+    found = []
+    for rows in (1, 2, 64, 128):
+        cut = layers.Cropping2D(((0, 128 - rows), (0, 0)))(image)
+        found.append(layers.GlobalAveragePooling2D(name=f"of{rows}")(cut))
+    network = tf.keras.Model(image, layers.Concatenate()(found))
+    rewritten = rewrite.rewrite(network, ["mean"])
+    columns = [layer for layer in rewritten.layers if layer.weights]
+    assert {each.name: each.output_shape for each in columns} == {
+        f"of{rows}/columns": (None, 1, 4, 2) for rows in (2, 64)
+    }
+    images = np.random.default_rng(0).normal(size=(3, 128, 4, 2)).astype(np.float32)
+    wanted = [images[:, :rows].mean((1, 2)) for rows in (1, 2, 64, 128)]
+    wanted = np.concatenate(wanted, axis=1)
+    np.testing.assert_allclose(rewritten(images), wanted, atol=1e-6)
+
+
 def test_leaves_what_it_does_not_know():
     image = tf.keras.Input((8, 8, 3))
     x = layers.AveragePooling2D(3)(blocks.stem(image, 16, "cifar"))
@@ -99,7 +122,7 @@ def test_unknown_step(network):
 
 def test_integer_file_keeps_the_operations_and_the_embedding(network):
     """Without `stem`, which adds a RESHAPE, there are no new operations."""
-    rewritten = rewrite.rewrite(network, ["pool", "shortcut"])
+    rewritten = rewrite.rewrite(network, ["pool", "shortcut", "mean"])
     content = tflite.convert(rewritten, "int8", images=tiny.images(16, seed=1))
     tflite_file.check(content, "int8", "nhwc")
     counts = tflite_file.op_counts(content)

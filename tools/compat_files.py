@@ -87,7 +87,7 @@ def _export(
 ) -> None:
     serving.export(network, folder / "savedmodel")
     images = _decoded(calibration, *network.input_shape[1:3])
-    faster = rewrite.rewrite(network, exporting.REWRITES)
+    faster = rewrite.rewrite(network, exporting.usual_rewrite("int8"))
     for variant, layout in _FORMS:
         source = faster if exporting.usual_rewrite(variant) else network
         content = tflite.convert(source, variant, images=images, layout=layout)

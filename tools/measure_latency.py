@@ -33,6 +33,7 @@ from absl import app, flags, logging
 from cdnet_tf import atomic_files, device_flags, file_flags, shared_flags
 from cdnet_tf.deploy import (
     benchmark_model,
+    exporting,
     latency,
     latency_files,
     latency_fit,
@@ -101,8 +102,8 @@ class Result(NamedTuple):
             **self.setting._asdict(),
             "judgement": self.judgement._asdict(),
             "model": self.model.to_json(),
-            "fitted": {str(each): time for each, time in self.fitted.items()},
-            "unseen": {str(each): time for each, time in self.unseen.items()},
+            "fitted": latency.rounded({str(g): t for g, t in self.fitted.items()}),
+            "unseen": latency.rounded({str(g): t for g, t in self.unseen.items()}),
         }
 
 
@@ -149,8 +150,11 @@ def _settings() -> list[latency.Setting]:
 
 
 def _rewrite() -> list[str]:
-    """The steps; none by default, as the shipped devices were measured."""
-    return file_flags.REWRITE.value or []
+    """The steps; by default those by which the exporter rewrites a file."""
+    if file_flags.REWRITE.value is not None:
+        return file_flags.REWRITE.value
+    for_npu = _DEVICE.value in npu.ACCELERATORS
+    return [*exporting.usual_rewrite("int8", for_npu)]
 
 
 def _width(text: str) -> float:

@@ -14,18 +14,25 @@ import tensorflow as tf
 
 from cdnet_tf import atomic_files
 from cdnet_tf.data import preprocess
-from cdnet_tf.deploy import gate, rewrite, tflite, tflite_file
+from cdnet_tf.deploy import gate, npu, rewrite, tflite, tflite_file
 
 # What is offered of `rewrite.STEPS`: `stem` brings a RESHAPE, which no check passes.
-REWRITES = ("pool", "shortcut")
+REWRITES = ("pool", "shortcut", "mean")
 
 
-def usual_rewrite(variant: str) -> tuple[str, ...]:
+def usual_rewrite(variant: str, for_npu: bool = False) -> tuple[str, ...]:
     """Steps of a variant where nobody asks for others: those that make it faster.
 
-    Float files gain nothing by them (docs/inference.md).
+    Float files gain nothing by them, and only an NPU gains by `mean`
+    (docs/inference.md).
+
+    Args:
+      variant: one of `tflite.VARIANTS`.
+      for_npu: the file is to be compiled for an NPU.
     """
-    return REWRITES if tflite_file.is_integer(variant) else ()
+    if for_npu and variant in npu.VARIANTS:
+        return REWRITES
+    return ("pool", "shortcut") if tflite_file.is_integer(variant) else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +56,11 @@ class Form:
     rewrite: Sequence[str] = ()
 
     def file_name(self, network: str) -> str:
-        """Returns a name that no other form of the network has."""
+        """Returns a name that tells what is unusual about the file."""
         parts = [network, self.variant, *self.marks]
         parts += ["selective"] if self.keep_float else []
-        if len(parts) == 2 and set(self.rewrite) != set(usual_rewrite(self.variant)):
+        usual = [set(usual_rewrite(self.variant, each)) for each in (False, True)]
+        if len(parts) == 2 and set(self.rewrite) not in usual:
             parts += ["fast"] if self.rewrite else ["plain"]
         parts += ["nchw"] if self.layout == "nchw" else []
         parts += ["batch"] if self.dynamic_batch else []

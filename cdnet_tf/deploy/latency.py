@@ -55,7 +55,9 @@ class Additive(NamedTuple):
         return self.constant + sum(times[str(layer)] for times, layer in parts)
 
     def to_json(self) -> dict[str, Any]:
-        return {"constant": self.constant, "branches": [*map(dict, self.branches)]}
+        """Returns what `additive` reads, in whole nanoseconds."""
+        branches = [rounded(times) for times in self.branches]
+        return {"constant": round(self.constant, 6), "branches": branches}
 
 
 class Device(NamedTuple):
@@ -141,6 +143,11 @@ def load(source: str | pathlib.Path) -> Device:
             f"{path} holds no times of a device ({error!r}); make it with "
             "tools/measure_latency.py."
         ) from error
+
+
+def rounded(times: Mapping[str, float]) -> dict[str, float]:
+    """Returns milliseconds in whole nanoseconds, so that a file stays small."""
+    return {name: round(time, 6) for name, time in times.items()}
 
 
 def _read(record: Mapping[str, Any]) -> Device:

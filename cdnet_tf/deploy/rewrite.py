@@ -1,6 +1,6 @@
 """Rewrites the inference graph so that it runs faster and computes the same.
 
-There are three rewrites, each exact up to float rounding; docs/inference.md has the
+There are four rewrites, each exact up to float rounding; docs/inference.md has the
 measurements:
 
 - `pool`: average pooling 2x2 becomes a depthwise convolution with weights of 1/4.
@@ -11,6 +11,9 @@ measurements:
   is wasted.
 - `shortcut`: where a CBlock changes the width, its restoring convolution and its
   shortcut convolution become one convolution over both inputs, without an addition.
+- `mean`: a depthwise convolution averages each column before a mean over the whole map.
+  It helps an Ethos-U, which computes at least four pixels at a time and so wastes most
+  of its work on a mean, whose result is one pixel.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from tensorflow.keras import layers
 
 from cdnet_tf.deploy import folding
 
-STEPS = ("pool", "stem", "shortcut")
+STEPS = ("pool", "stem", "shortcut", "mean")
+_TALLEST = 64  # rows of a kernel, the most that an Ethos-U takes
 
 # Layer's name -> the sequence of layers that replaces it, each with its weights.
 _Plan = dict[str, list[tuple[layers.Layer, list[np.ndarray]]]]
@@ -51,7 +55,7 @@ def rewrite(network: tf.keras.Model, steps: Sequence[str] = STEPS) -> tf.keras.M
     if unknown:
         raise ValueError(f"steps={unknown} are unknown; use some of {STEPS}.")
     folded = folding.fold(network)
-    makers = {"pool": _pools, "stem": _stem, "shortcut": _shortcuts}
+    makers = {"pool": _pools, "stem": _stem, "shortcut": _shortcuts, "mean": _means}
     plan: _Plan = {}
     for step in steps:
         plan |= makers[step](folded)
@@ -117,6 +121,21 @@ def _shortcuts(network: tf.keras.Model) -> _Plan:
             (joined, []),
             (conv, [np.concatenate(kernels, axis=2), sum(biases)]),
         ]
+    return plan
+
+
+def _means(network: tf.keras.Model) -> _Plan:
+    """Averages each column by a convolution, (b, h, w, c) -> (b, 1, w, c), at first."""
+    plan: _Plan = {}
+    for layer in network.layers:
+        if type(layer) is layers.GlobalAveragePooling2D:
+            _, height, _, channels = layer.input_shape
+            if height is not None and 1 < height <= _TALLEST:
+                columns = layers.DepthwiseConv2D(
+                    (height, 1), use_bias=False, name=f"{layer.name}/columns"
+                )
+                weights = [np.full((height, 1, channels, 1), 1 / height)]
+                plan[layer.name] = [(columns, weights), *_same(layer)]
     return plan
 
 
