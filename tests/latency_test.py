@@ -99,6 +99,8 @@ def test_shipped_devices_know_the_published_networks(name):
             for each in genotype.published_names()
         }
         assert 0 < times["cnet"] < times["cdnet"]
+    for width in (0.25, 0.5, 1):  # Those of the shipped weights and flag files.
+        assert {(width, 128, 64), (width, 256, 128)} <= set(device.settings)
 
 
 def test_needs_no_tensorflow():

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from cdnet_tf.deploy import latency, latency_files, npu
+from cdnet_tf.deploy import exporting, latency, latency_files, npu
 from cdnet_tf.nn.genotype import Genotype
 from tools import measure_latency
 
@@ -76,6 +76,12 @@ def test_measures_each_setting_and_draws_what_it_found(tmp_path, compiled, capsy
     assert row["judgement"]["files"] == 6
     assert (tmp_path / "mine.png").stat().st_size > 1000
     assert "x0.5_256x128       6       100.0%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", latency.names())
+def test_shipped_devices_time_files_as_the_exporter_makes_them(name):
+    usual = exporting.usual_rewrite("int8", for_npu=True)
+    assert latency.load(name).conditions["rewrite"] == list(usual)
 
 
 def test_a_killed_run_goes_on(tmp_path, compiled):
