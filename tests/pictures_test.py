@@ -35,7 +35,11 @@ def test_ranked_lists_frame_right_green_and_wrong_red(tmp_path, files):
     pictures.ranked_lists(tmp_path / "sheet.png", rows, height=40, width=20)
     sheet = _pixels(tmp_path / "sheet.png")
     # A cell: 6 of gap, 3 of frame, 20 of image, 3 of frame across; 14 of text down.
-    assert sheet.shape == (2 * (40 + 6 + 14 + 6) + 6, 3 * (20 + 6 + 6) + 6, 3)
+    cells = 2 * (40 + 6 + 14 + 6) + 6
+    assert sheet.shape[1:] == (3 * (20 + 6 + 6) + 6, 3)
+    # Above stands the title, in lines of 14.
+    title, sheet = sheet[:-cells], sheet[-cells:]
+    assert title.min() < 60 and (len(title) - 6) % 14 == 0
     for row, column, colour, frame in (
         (0, 0, "blue", (255, 255, 255)),
         (0, 1, "grey", pictures.RIGHT),
@@ -105,10 +109,24 @@ def test_overlay_mixes_image_and_colours_at_their_place():
 
 def test_image_sheet_puts_images_in_rows_and_columns(tmp_path):
     rows = [[np.full((8, 50, 3), 10 * i + j, np.uint8) for j in (1, 2)] for i in (1, 2)]
-    pictures.image_sheet(tmp_path / "maps.png", ["origin", "stage1"], rows)
+    pictures.image_sheet(tmp_path / "maps.png", "Maps", ["origin", "stage1"], rows)
     sheet = _pixels(tmp_path / "maps.png")
+    # A gap of 6 and one line of 14 for the title.
+    assert sheet[:20].min() < 60 and (sheet[:20, 90:] == 255).all()
+    sheet = sheet[20:]
     for i in (0, 1):
         for j in (0, 1):
             # A cell is 50 + 6 + 6 across and 8 + 6 + 14 + 6 down, after 6 + 3.
             image = sheet[9 + 34 * i :, 9 + 62 * j :][:8, :50]
             assert (image == rows[i][j]).all()
+
+
+def test_long_title_is_broken_into_lines_and_not_cut(tmp_path):
+    rows = [[np.full((8, 50, 3), 10, np.uint8)]]
+    heights = []
+    for words in (1, 2, 8):
+        title = " ".join(["heatmaps"] * words)
+        pictures.image_sheet(tmp_path / "maps.png", title, ["origin"], rows)
+        heights.append(len(_pixels(tmp_path / "maps.png")))
+    # The sheet is 68 wide, which is one word of about 50, so a line of 14 for each.
+    assert np.diff(heights).tolist() == [14, 6 * 14]

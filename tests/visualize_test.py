@@ -123,6 +123,14 @@ def _rows(files, maps):
         yield [image, *(pictures.overlay(image, heat) for heat in heats)]
 
 
+def _expect(folder, names, rows):
+    title = (
+        "Where layers are active: red most, blue least. Each map has its own scale, "
+    )
+    title += "so compare places, not strengths."
+    pictures.image_sheet(folder / "expected.png", title, names, rows)
+
+
 def _same_picture(file, other):
     # Strengths that differ in the last bit may round to the next of 256 colours.
     pixels, expected = (
@@ -138,7 +146,7 @@ def test_stages_are_drawn_over_the_first_queries(folder, queries, runs, network)
     outputs = [network.get_layer(name).output for name in blocks]
     maps = tf.keras.Model(network.input, outputs)
     rows = list(_rows(queries[:3], lambda image: [x.numpy() for x in maps(image)]))
-    pictures.image_sheet(folder / "expected.png", ["origin", *names], rows)
+    _expect(folder, ["origin", *names], rows)
     assert _same_picture(folder / "queries.png", folder / "expected.png")
 
 
@@ -150,7 +158,7 @@ def test_named_layers_are_drawn_over_a_given_image(folder, queries, runs):
 
     assert runs["layers"].endswith("layers.png: 1 images, bright, halves.")
     rows = list(_rows(queries[1:2], maps))
-    pictures.image_sheet(folder / "expected.png", ["origin", "bright", "halves"], rows)
+    _expect(folder, ["origin", "bright", "halves"], rows)
     assert _same_picture(folder / "layers.png", folder / "expected.png")
 
 

@@ -53,6 +53,10 @@ _SEARCH_DIR = flags.DEFINE_string(
     "search_dir", None, "Run directory of a search, to draw what it compared."
 )
 _STAGES = ("stage1", "stage2", "stage3")
+_OF_MAPS = (
+    "Where layers are active: red most, blue least. Each map has its own scale, so "
+    "compare places, not strengths."
+)
 _PAPER_SIZE = (256, 128)
 _LIST_LENGTH = 8  # images
 _RATE = 0.01  # of false accepts, for the threshold that is drawn
@@ -80,7 +84,7 @@ def _draw_maps(output: str, path: pathlib.Path, files: Sequence[str]) -> None:
         for batch in image_files.ImageBatches(files, *network.input_shape[1:3])
         for image in batch
     ]
-    pictures.image_sheet(output, ["origin", *chosen], rows)
+    pictures.image_sheet(output, _OF_MAPS, ["origin", *chosen], rows)
     print(f"{output}: {len(rows)} images, {', '.join(chosen)}.")
 
 

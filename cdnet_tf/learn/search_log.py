@@ -195,8 +195,13 @@ def plot_alpha(
     for axis in axes[1]:
         axis.set_xlabel("epoch")
     for axis in axes[:, 0]:
-        axis.set_ylabel("alpha")
-    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="center right")
-    figure.subplots_adjust(right=0.89, left=0.08, top=0.94, bottom=0.09)
+        axis.set_ylabel("alpha, no unit")
+    figure.suptitle("alpha of each branch, at the start and after each epoch")
+    figure.legend(
+        *axes.flat[0].get_legend_handles_labels(),
+        loc="center right",
+        title="branch: kernels\nof two streams,\nCBlocks",
+    )
+    figure.subplots_adjust(right=0.87, left=0.08, top=0.89, bottom=0.09)
     with atomic_files.replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=80)

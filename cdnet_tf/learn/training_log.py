@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from cdnet_tf import atomic_files
 
+_UNITS = {"accuracy": "fraction, 0 to 1", "images_per_s": "images/s"}
+
 
 class History(tf.keras.callbacks.Callback):
     """Writes history.csv, a row per epoch, counted from 1.
@@ -57,10 +59,12 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
 def plot_history(path: pathlib.Path, rows: list[dict[str, float]]) -> None:
     """Draws a panel for each column of the history, over the epochs, as PNG."""
     names = [name for name in rows[0] if name != "epoch"]
-    figure = Figure(figsize=(3.2 * len(names), 3), layout="tight")
+    figure = Figure(figsize=(3.2 * len(names), 3), layout="constrained")
+    figure.suptitle("Means of each epoch, and the learning rate of its last step")
     for axis, name in zip(figure.subplots(1, len(names)), names):
         axis.plot([row["epoch"] for row in rows], [row[name] for row in rows])
         axis.set_title(name)
         axis.set_xlabel("epoch")
+        axis.set_ylabel(_UNITS.get(name, "no unit"))
     with atomic_files.replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=80)

@@ -21,6 +21,10 @@ _PAPER, _INK = (255, 255, 255), (0, 0, 0)
 _FRAME = 3  # pixels
 _GAP = 6
 _LINE = 14  # a line of text
+_OF_LISTS = (
+    "Images found for each query, nearest first. Green: same person, red: another. "
+    "Below: rank, Euclidean distance (0 to 2)."
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +53,8 @@ def ranked_lists(
     """Draws a row for each query: its image, then the images found, nearest first.
 
     The frame is green if the image shows the same person, and red if it does not. Rank
-    and distance are written below.
+    and distance are written below. The picture's title says so too, because a picture
+    is often passed on without its text.
 
     Args:
       path: PNG or JPEG to write.
@@ -65,7 +70,7 @@ def ranked_lists(
             colour = RIGHT if right else WRONG
             cells.append(_Cell(image, f"{rank}  {distance:.3f}", colour))
         grid.append(cells)
-    _save(path, _sheet(grid))
+    _save(path, _sheet(_OF_LISTS, grid))
 
 
 def cmc_curve(
@@ -137,20 +142,24 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.6) -> np.nda
 
 
 def image_sheet(
-    path: str | os.PathLike, titles: Sequence[str], rows: Sequence[Sequence[np.ndarray]]
+    path: str | os.PathLike,
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[Sequence[np.ndarray]],
 ) -> None:
-    """Draws images in rows and columns, with a title below each.
+    """Draws images in rows and columns, with a name below each.
 
     Args:
       path: PNG or JPEG to write.
-      titles: of the columns.
+      title: of the sheet, in as many lines as it needs.
+      names: of the columns.
       rows: of images, each (height, width, 3) uint8, all of one size.
     """
     grid = [
-        [_Cell(Image.fromarray(image), title) for image, title in zip(row, titles)]
+        [_Cell(Image.fromarray(image), name) for image, name in zip(row, names)]
         for row in rows
     ]
-    _save(path, _sheet(grid))
+    _save(path, _sheet(title, grid))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,22 +174,45 @@ def _read(file: str, height: int, width: int) -> Image.Image:
         return image.convert("RGB").resize((width, height))
 
 
-def _sheet(grid: Sequence[Sequence[_Cell]]) -> Image.Image:
+def _sheet(title: str, grid: Sequence[Sequence[_Cell]]) -> Image.Image:
+    """Lays out the title, and below it the cells."""
     width, height = grid[0][0].image.size
     across, down = width + 2 * _FRAME + _GAP, height + 2 * _FRAME + _LINE + _GAP
-    columns = max(len(row) for row in grid)
-    sheet = Image.new("RGB", (across * columns + _GAP, down * len(grid) + _GAP), _PAPER)
+    wide = across * max(len(row) for row in grid) + _GAP
+    lines = _wrapped(title, wide - 2 * _GAP)
+    head = _GAP + _LINE * len(lines)
+    sheet = Image.new("RGB", (wide, head + down * len(grid) + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
+    for i, line in enumerate(lines):
+        draw.text((_GAP, _GAP + _LINE * i + _LINE // 2), line, fill=_INK, anchor="lm")
     for i, row in enumerate(grid):
         for j, cell in enumerate(row):
-            left, top = _GAP + j * across, _GAP + i * down
-            right, bottom = left + across - _GAP, top + height + 2 * _FRAME
-            draw.rectangle((left, top, right - 1, bottom - 1), fill=cell.frame)
-            sheet.paste(cell.image, (left + _FRAME, top + _FRAME))
-            centre = (left + right) // 2, bottom + _LINE // 2
-            text = _fitting(draw, cell.text, right - left)
-            draw.text(centre, text, fill=_INK, anchor="mm")
+            _draw_cell(sheet, draw, cell, _GAP + j * across, head + _GAP + i * down)
     return sheet
+
+
+def _draw_cell(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left: int, top: int
+) -> None:
+    width, height = cell.image.size
+    right, bottom = left + width + 2 * _FRAME, top + height + 2 * _FRAME
+    draw.rectangle((left, top, right - 1, bottom - 1), fill=cell.frame)
+    sheet.paste(cell.image, (left + _FRAME, top + _FRAME))
+    centre = (left + right) // 2, bottom + _LINE // 2
+    text = _fitting(draw, cell.text, right - left)
+    draw.text(centre, text, fill=_INK, anchor="mm")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Breaks a text into lines of at most that many pixels; long words stay whole."""
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    lines: list[str] = []
+    for word in text.split():
+        if lines and draw.textlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
