@@ -64,3 +64,5 @@ def test_pages_load_nothing_from_elsewhere(site):
     for page in site.glob("*.html"):
         text = page.read_text("utf-8")
         assert not re.findall(r'<(?:link|script|img)[^>]*"(?:https?:)?//', text), page
+        # For a diagram, the theme's script loads mermaid.js from a public server.
+        assert "mermaid" not in text, page
