@@ -24,14 +24,7 @@ from cdnet_tf import (
     shared_flags,
     shipped,
 )
-from cdnet_tf.data import (
-    datasets,
-    holdout,
-    image_files,
-    layouts,
-    pipeline,
-    preprocess,
-)
+from cdnet_tf.data import datasets, holdout, image_files, layouts, pipeline, preprocess
 from cdnet_tf.deploy import (
     embedders,
     export_report,
@@ -135,17 +128,7 @@ def main(argv: list[str]) -> int:
     rows: list[dict] = []
     try:
         for source, form in _planned(network, data, calibration, normalisation):
-            row = exporting.export(
-                source,
-                form,
-                directory,
-                images=calibration,
-                judge=judge,
-                max_map_drop=_MAX_MAP_DROP.value,
-                keep_failed=_KEEP_FAILED.value,
-                or_plain=file_flags.REWRITE.value is None,
-                normalisation=normalisation,
-            )
+            row = _export(source, form, calibration, judge, normalisation)
             rows.append(row)
             print(_progress(row), flush=True)
             if chips and form.variant in npu.VARIANTS and not row["failure"]:
@@ -288,6 +271,27 @@ def _planned(
         yield (trained if is_trained else network), form
 
 
+def _export(
+    network: tf.keras.Model,
+    form: exporting.Form,
+    calibration: np.ndarray,
+    judge: gate.Gate,
+    normalisation: preprocess.Normalisation,
+) -> dict:
+    """Makes and judges a file in --output_dir; returns its row of the report."""
+    return exporting.export(
+        network,
+        form,
+        pathlib.Path(_OUTPUT_DIR.value),
+        images=calibration,
+        judge=judge,
+        max_map_drop=_MAX_MAP_DROP.value,
+        keep_failed=_KEEP_FAILED.value,
+        or_plain=file_flags.REWRITE.value is None,
+        normalisation=normalisation,
+    )
+
+
 def _trained(
     network: tf.keras.Model,
     data: datasets.ReidDataset,
@@ -306,11 +310,8 @@ def _trained(
     batches = pipeline.train_batches(data.train, **options)
 
     def report(epoch: int, error: float) -> None:
-        print(
-            f"Quantisation-aware training, epoch {epoch} of {epochs}: error "
-            f"{error:.5f}",
-            flush=True,
-        )
+        done = f"epoch {epoch} of {epochs}"
+        print(f"Quantisation-aware training, {done}: error {error:.5f}", flush=True)
 
     quantized_training.train(
         student,

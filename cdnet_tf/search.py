@@ -23,7 +23,7 @@ from cdnet_tf.data import datasets, holdout
 from cdnet_tf.learn import bilevel, devices
 from cdnet_tf.learn import single_path as drawing
 from cdnet_tf.nn import genotype
-from cdnet_tf.settings import SEARCH_STRATEGIES, SearchSettings
+from cdnet_tf.search_settings import SEARCH_STRATEGIES, SearchSettings
 from cdnet_tf.strategies import (
     front,
     front_picture,

@@ -85,6 +85,22 @@ def train(
     if (run_dir / "evaluation.json").exists():
         print(f"{run_dir} holds a finished training; choose another --run_dir.")
         return json.loads((run_dir / "evaluation.json").read_text())
+    model = _fitted(data, run_dir, settings, strategy, restarts, launched)
+    if distributed.place(strategy)[0] > 0:
+        return None
+    provenance = run_directory.begun_with(run_dir, record, data)
+    return _write_results(model, data, run_dir, settings, provenance, launched)
+
+
+def _fitted(
+    data: run_directory.Data,
+    run_dir: pathlib.Path,
+    settings: TrainSettings,
+    strategy: tf.distribute.Strategy,
+    restarts: int,
+    launched: float,
+) -> training.ReidTraining:
+    """Returns the model after its last epoch, with weights on this device."""
     first_epoch = callbacks.last_epoch(run_dir / "checkpoint")
     batches = _batches(data, settings, first_epoch, distributed.place(strategy))
     with strategy.scope():
@@ -104,11 +120,7 @@ def train(
             log=training_log.History(run_dir / "history.csv", first_epoch),
             launched=launched,
         )
-        model = _local_copy(model, strategy)
-    if distributed.place(strategy)[0] > 0:
-        return None
-    provenance = run_directory.begun_with(run_dir, record, data)
-    return _write_results(model, data, run_dir, settings, provenance, launched)
+        return _local_copy(model, strategy)
 
 
 def _has_classes(data: run_directory.Data) -> bool:
@@ -189,19 +201,7 @@ def _write_results(
         model.heads().save(partial)
     rows = training_log.read_history(run_dir / "history.csv")
     training_log.plot_history(run_dir / "curves.png", rows)
-    if isinstance(data, classification.ClassificationDataset):
-        found: dict = {"errors": _errors(model.network, data, settings)}
-        table = "\n".join(f"{k:<12}{v:.2%}" for k, v in found["errors"].items())
-    else:
-        embedder = embedders.of_network(network, _normalisation(data))
-        query, gallery = (
-            embedder.embed_all(
-                image_files.ImageBatches(part.paths, *settings.input_shape[:2])
-            )
-            for part in (data.query, data.gallery)
-        )
-        found = report.report(query, data.query, gallery, data.gallery)
-        table = report.table(found)
+    found, table = _judged(model, network, data, settings)
     record = {
         **found,
         "flip": False,
@@ -217,6 +217,28 @@ def _write_results(
         f"multiply-accumulates, {minutes:.1f} minutes. Results: {run_dir}\n"
     )
     return record
+
+
+def _judged(
+    model: training.ReidTraining,
+    embedder: tf.keras.Model,
+    data: run_directory.Data,
+    settings: TrainSettings,
+) -> tuple[dict, str]:
+    """Returns the scores of people or the errors of classes, and a table of them."""
+    if isinstance(data, classification.ClassificationDataset):
+        errors = _errors(model.network, data, settings)
+        table = "\n".join(f"{k:<12}{v:.2%}" for k, v in errors.items())
+        return {"errors": errors}, table
+    opened = embedders.of_network(embedder, _normalisation(data))
+    query, gallery = (
+        opened.embed_all(
+            image_files.ImageBatches(part.paths, *settings.input_shape[:2])
+        )
+        for part in (data.query, data.gallery)
+    )
+    found = report.report(query, data.query, gallery, data.gallery)
+    return found, report.table(found)
 
 
 def _errors(network: tf.keras.Model, data, settings: TrainSettings) -> dict[str, float]:

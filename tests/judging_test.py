@@ -7,7 +7,7 @@ import tensorflow as tf
 from cdnet_tf.bench import table
 from cdnet_tf.learn import search_log
 from cdnet_tf.nn import genotype
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import judging, run, single_path, top_k
 
 

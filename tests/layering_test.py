@@ -56,7 +56,8 @@ _EVERYWHERE = ("cdnet_tf/atomic_files.py", "cdnet_tf/shipped.py")
 _SHARED = (
     *("cdnet_tf/commands.py", "cdnet_tf/device_flags.py", "cdnet_tf/file_flags.py"),
     *("cdnet_tf/next_steps.py", "cdnet_tf/recipes.py"),
-    *("cdnet_tf/run_directory.py", "cdnet_tf/settings.py", "cdnet_tf/shared_flags.py"),
+    *("cdnet_tf/run_directory.py", "cdnet_tf/search_settings.py"),
+    *("cdnet_tf/settings.py", "cdnet_tf/shared_flags.py"),
     *("cdnet_tf/training_run.py", "cdnet_tf/trainings.py"),
 )
 _PROGRAM = (

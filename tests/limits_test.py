@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from cdnet_tf.deploy import latency
 from cdnet_tf.nn import genotype
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import candidates, limits, run, single_path
 from cdnet_tf.supernet import costs
 from tests import tiny

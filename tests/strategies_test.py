@@ -11,7 +11,7 @@ from cdnet_tf import search
 from cdnet_tf.data import datasets
 from cdnet_tf.nn import counting, genotype
 from cdnet_tf.pedestrians import writer
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import candidates, front
 
 _SETTINGS = SearchSettings(

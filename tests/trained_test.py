@@ -11,7 +11,7 @@ import tensorflow as tf
 from cdnet_tf import training_run
 from cdnet_tf.deploy import latency
 from cdnet_tf.nn import genotype
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import candidates, run, trained
 
 _SMALL = {"height": 64, "width": 32, "width_multiplier": 0.25}

@@ -30,7 +30,7 @@ from absl import app, flags
 from cdnet_tf import recipes
 from cdnet_tf.deploy import latency, latency_files, npu, rewrite
 from cdnet_tf.nn import counting, genotype, networks
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import front, front_picture, limits
 from cdnet_tf.strategies.front_picture import Scored
 from cdnet_tf.strategies.space import COSTS, Network

@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -281,55 +282,57 @@ def _train_identities(data: datasets.ReidDataset, images_per_id: int) -> list[Fi
 
 def _duplicates(images: Sequence[_Image], root: str) -> list[Finding]:
     """Finds files of equal content, and sorts them by the harm that they do."""
-    leaks, contradictions, copies, repeats = [], [], [], []
+    names = collections.defaultdict(list)
     for group in _equal_files(images):
-        name = " = ".join(os.path.relpath(image.path, root) for image in group)
-        if len({image.split == "train" for image in group}) > 1:
-            leaks.append(name)
-        elif len({(image.identity, max(image.camera, -1)) for image in group}) > 1:
-            contradictions.append(name)
-        elif group[0].camera < 0 and _finds_copy(group):
-            copies.append(name)
-        else:
-            repeats.append(name)
+        paths = [os.path.relpath(image.path, root) for image in group]
+        names[_harm(group)].append(" = ".join(paths))
     return [
         *_some(
             ERROR,
             "Pictures are in both train and test. The network has seen images that it "
             "is tested on, so its scores are too high.",
-            leaks,
+            names["leak"],
             "Remove them from one of the two.",
         ),
         *_some(
             ERROR,
             "Pictures appear under different identities or cameras, and at most one of "
             "them is right.",
-            contradictions,
+            names["contradiction"],
             "Remove the wrong ones.",
         ),
         *_some(
             ERROR,
             "Pictures are in both query and gallery as separate files without a "
             "camera. A query finds its copy, so scores are too high.",
-            copies,
+            names["copy"],
             "Remove one of the two, or name the cameras.",
         ),
         *_some(
             REMARK,
             "Pictures appear more than once under the same identity and camera. Each "
             "copy counts.",
-            repeats,
+            names["repeat"],
             "Remove the copies if you did not put them there.",
         ),
     ]
 
 
+def _harm(group: Sequence[_Image]) -> str:
+    """Returns the worst harm that files of equal content do, a key of `_duplicates`."""
+    if len({image.split == "train" for image in group}) > 1:
+        return "leak"
+    if len({(image.identity, max(image.camera, -1)) for image in group}) > 1:
+        return "contradiction"
+    if group[0].camera < 0 and _finds_copy(group):
+        return "copy"
+    return "repeat"
+
+
 def _finds_copy(group: Sequence[_Image]) -> bool:
     """Whether a query is a copy of a gallery image, and not the same file."""
-    query, gallery = (
-        {image.path for image in group if image.split == split}
-        for split in ("query", "gallery")
-    )
+    query = {image.path for image in group if image.split == "query"}
+    gallery = {image.path for image in group if image.split == "gallery"}
     return any(query - {path} for path in gallery)
 
 
@@ -341,10 +344,6 @@ def _equal_files(images: Sequence[_Image]) -> list[list[_Image]]:
     by_content = collections.defaultdict(list)
     for group in by_size.values():
         for image in group if len(group) > 1 else ():
-            by_content[_digest(image.path)].append(image)
+            content = pathlib.Path(image.path).read_bytes()
+            by_content[hashlib.sha256(content).digest()].append(image)
     return [group for group in by_content.values() if len(group) > 1]
-
-
-def _digest(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).digest()

@@ -121,20 +121,9 @@ def _exported(
     normalisation: preprocess.Normalisation,
 ) -> dict:
     """As `export`, one form alone."""
-    if form.rewrite:
-        network = rewrite.rewrite(network, form.rewrite)
     name = form.file_name(network.name)
     seconds: dict[str, float] = {}
-    content = tflite.convert(
-        network,
-        form.variant,
-        layout=form.layout,
-        dynamic_batch=form.dynamic_batch,
-        images=images,
-        keep_float=form.keep_float,
-        seconds=seconds,
-        normalisation=normalisation,
-    )
+    content = _converted(network, form, images, normalisation, seconds)
     row: dict[str, Any] = {
         "file": name,
         "variant": form.variant,
@@ -154,6 +143,28 @@ def _exported(
     with atomic_files.replacing(directory / row["file"]) as partial:
         partial.write_bytes(content)
     return row
+
+
+def _converted(
+    network: tf.keras.Model,
+    form: Form,
+    images: np.ndarray,
+    normalisation: preprocess.Normalisation,
+    seconds: dict[str, float],
+) -> bytes:
+    """Returns the file's content; notes in `seconds` what each step took."""
+    if form.rewrite:
+        network = rewrite.rewrite(network, form.rewrite)
+    return tflite.convert(
+        network,
+        form.variant,
+        layout=form.layout,
+        dynamic_batch=form.dynamic_batch,
+        images=images,
+        keep_float=form.keep_float,
+        seconds=seconds,
+        normalisation=normalisation,
+    )
 
 
 def _examined(

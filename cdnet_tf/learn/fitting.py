@@ -41,6 +41,36 @@ def fit(
       OSError: the disk has no room for the checkpoints.
       FloatingPointError: a loss is not finite.
     """
+    checkpoint, first_epoch = _restored(model, run_dir)
+    if first_epoch >= epochs:
+        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
+        return
+    if first_epoch:
+        print(f"Going on after epoch {first_epoch} of {run_dir}.")
+    # In this order: what measures an epoch, what records it, and what saves it.
+    in_order = [
+        callbacks.StopOnNaN(remedies),
+        callbacks.Throughput(images_per_step, launched),
+        *([log] if log else []),
+        tf.keras.callbacks.TensorBoard(str(run_dir / "tensorboard"), write_graph=False),
+        checkpoint,
+        progress.EpochLine(),
+    ]
+    with devices.unrewritten(), distributed.noting_step(model.optimizer.iterations):
+        model.fit(
+            distributed.feed(strategy, dataset),
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,
+            verbose=0,
+            callbacks=in_order,
+        )
+
+
+def _restored(
+    model: tf.keras.Model, run_dir: pathlib.Path
+) -> tuple[callbacks.EpochCheckpoint, int]:
+    """Restores the last checkpoint; returns its callback, and its number of epochs."""
     weights = sum(weight.shape.num_elements() for weight in model.weights)
     # Two checkpoints of weights and momentum exist while the second one is written.
     check_space(run_dir, 2 * 2 * 4 * weights)
@@ -48,31 +78,7 @@ def fit(
     first_epoch = callbacks.last_epoch(folder)
     checkpoint = callbacks.EpochCheckpoint(folder, model)
     checkpoint.restore()
-    if first_epoch >= epochs:
-        print(f"{run_dir} has had its {first_epoch} epochs; only results are missing.")
-        return
-    if first_epoch:
-        print(f"Going on after epoch {first_epoch} of {run_dir}.")
-    summaries = tf.keras.callbacks.TensorBoard(
-        str(run_dir / "tensorboard"), write_graph=False
-    )
-    iterations = model.optimizer.iterations
-    with devices.unrewritten(), distributed.noting_step(iterations):
-        model.fit(
-            distributed.feed(strategy, dataset),
-            initial_epoch=first_epoch,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch,
-            verbose=0,
-            callbacks=[
-                callbacks.StopOnNaN(remedies),
-                callbacks.Throughput(images_per_step, launched),
-                *([log] if log else []),
-                summaries,
-                checkpoint,
-                progress.EpochLine(),
-            ],
-        )
+    return checkpoint, first_epoch
 
 
 def check_space(directory: pathlib.Path, needed_bytes: int) -> None:

@@ -15,6 +15,8 @@ import math
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -119,8 +121,41 @@ def _existing(root: pathlib.Path, record: dict) -> dict[str, int]:
     )
 
 
+_FOLDERS = _TRAIN, _QUERY, _GALLERY = "bounding_box_train", "query", "bounding_box_test"
+
+
+class _Shot(NamedTuple):
+    """An image to draw: its folder, the identity in its name, and who stands where."""
+
+    folder: str
+    identity: str
+    person: int
+    camera: int
+    number: int
+    junk: bool = False
+
+
 def _write(
-    root: pathlib.Path,
+    root: pathlib.Path, *, height: int, width: int, seed: int, **numbers: int
+) -> dict[str, int]:
+    """Draws all images; returns their number by folder."""
+    for folder in _FOLDERS:
+        (root / folder).mkdir(parents=True)
+    counts = dict.fromkeys(_FOLDERS, 0)
+    for shot in _shots(**numbers):
+        _, identity, person, place, number, junk = shot
+        random = np.random.default_rng((seed, 2, person, place, number))
+        camera = scenes.camera(place, seed)
+        image = scenes.photograph(
+            family(person, seed), camera, (height, width), random, junk=junk
+        )
+        name = f"{identity}_c{place}s1_{person * 100 + number:06d}_{number:02d}.jpg"
+        image.save(root / shot.folder / name, quality=camera.quality)
+        counts[shot.folder] += 1
+    return counts
+
+
+def _shots(
     *,
     train_identities: int,
     test_identities: int,
@@ -128,39 +163,20 @@ def _write(
     images_per_camera: int,
     distractors: int,
     junk: int,
-    height: int,
-    width: int,
-    seed: int,
-) -> dict[str, int]:
-    folders = ("bounding_box_train", "query", "bounding_box_test")
-    train, query, gallery = (root / folder for folder in folders)
-    for folder in (train, query, gallery):
-        folder.mkdir(parents=True)
-    size = height, width
-    counts = dict.fromkeys(folders, 0)
-
-    def save(folder, identity, person, camera, number, **options):
-        random = np.random.default_rng((seed, 2, person, camera, number))
-        image = scenes.photograph(
-            family(person, seed), scenes.camera(camera, seed), size, random, **options
-        )
-        name = f"{identity}_c{camera}s1_{person * 100 + number:06d}_{number:02d}.jpg"
-        image.save(folder / name, quality=scenes.camera(camera, seed).quality)
-        counts[folder.name] += 1
-
-    for person in range(1, train_identities + test_identities + 1):
+) -> Iterator[_Shot]:
+    """Yields the images of all people, then the distractors and the junk."""
+    others = train_identities + test_identities + 1
+    for person in range(1, others):
         for camera in range(1, cameras + 1):
             for number in range(images_per_camera):
-                folder = query if number == 0 else gallery
-                folder = train if person <= train_identities else folder
-                save(folder, f"{person:04d}", person, camera, number)
-    others = train_identities + test_identities + 1
+                folder = _QUERY if number == 0 else _GALLERY
+                folder = _TRAIN if person <= train_identities else folder
+                yield _Shot(folder, f"{person:04d}", person, camera, number)
     for number in range(distractors):
-        save(gallery, "0000", others + number, 1 + number % cameras, 0)
+        yield _Shot(_GALLERY, "0000", others + number, 1 + number % cameras, 0)
     for number in range(junk):
         person = others + distractors + number
-        save(gallery, "-1", person, 1 + number % cameras, 0, junk=True)
-    return counts
+        yield _Shot(_GALLERY, "-1", person, 1 + number % cameras, 0, junk=True)
 
 
 def families(root: str | os.PathLike) -> dict[int, int]:

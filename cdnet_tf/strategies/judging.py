@@ -18,7 +18,7 @@ from cdnet_tf.bench import agreement, table
 from cdnet_tf.data import datasets
 from cdnet_tf.learn import search_log
 from cdnet_tf.nn import genotype
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import ridge, single_path, top_k
 from cdnet_tf.strategies.run import Run
 from cdnet_tf.strategies.space import Choice

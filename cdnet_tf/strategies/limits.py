@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cdnet_tf.deploy import latency
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies.space import Space, Sum
 from cdnet_tf.supernet import costs
 

@@ -27,7 +27,7 @@ from cdnet_tf.learn import (
 )
 from cdnet_tf.nn import genotype
 from cdnet_tf.retrieval import ranking
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import candidates, evolution, front, limits, weight_sharing
 from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.strategies.space import Choice, Space

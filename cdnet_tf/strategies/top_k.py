@@ -17,7 +17,7 @@ from cdnet_tf.learn import (
     schedules,
     search_log,
 )
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import weight_sharing
 from cdnet_tf.strategies.run import Found, Run
 

@@ -13,7 +13,8 @@ from cdnet_tf import training_run
 from cdnet_tf.data import datasets
 from cdnet_tf.learn import distributed
 from cdnet_tf.nn import genotype
-from cdnet_tf.settings import RunSettings, SearchSettings, TrainSettings
+from cdnet_tf.search_settings import SearchSettings
+from cdnet_tf.settings import RunSettings, TrainSettings
 from cdnet_tf.strategies import candidates, front, limits, ridge
 from cdnet_tf.strategies.run import Found, Run
 from cdnet_tf.strategies.space import Choice, Network, Sum

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from cdnet_tf.learn import optimizers, schedules
-from cdnet_tf.settings import SearchSettings
+from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.supernet import supernet
 
 # What to try if the loss is not finite.
