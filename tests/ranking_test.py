@@ -73,8 +73,8 @@ def test_agrees_with_the_definition_over_ties_junk_and_distractors(seed, block_b
     expected = _oracle(distances, query, gallery)
     np.testing.assert_allclose(_as_tuple(scores), expected, rtol=1e-12)
     assert scores.skipped > 0
-    of_matrix = ranking.evaluate_distances(distances, query, gallery)
-    assert of_matrix == scores
+    rows = (row.copy() for row in distances)
+    assert ranking.evaluate_rows(rows, query, gallery) == scores
 
 
 def test_normalize_compares_directions_only():
@@ -83,7 +83,6 @@ def test_normalize_compares_directions_only():
     q, g = rng.standard_normal((40, 16)), rng.standard_normal((200, 16))
     unit_q, unit_g = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, g))
     distances = ((unit_q[:, np.newaxis] - unit_g) ** 2).sum(-1)
-    np.testing.assert_allclose(ranking.squared_distances(q, g), distances, atol=1e-12)
     scores = ranking.evaluate(q, query, g, gallery)
     np.testing.assert_allclose(
         _as_tuple(scores), _oracle(distances, query, gallery), rtol=1e-12
@@ -145,9 +144,8 @@ def test_cmc_by_hand():
     # there is none.
     gallery = _labels([1, 9, 2, *[9] * 47, 3], [2] * 51)
     distances = np.tile(np.arange(51.0), (4, 1))
-    scores = ranking.evaluate_distances(
-        distances, _labels([1, 2, 3, 4], [1] * 4), gallery
-    )
+    query = _labels([1, 2, 3, 4], [1] * 4)
+    scores = ranking.evaluate_rows(iter(distances), query, gallery)
     np.testing.assert_allclose(scores.cmc, [1 / 3] * 2 + [2 / 3] * 48)
     assert (scores.rank1, scores.rank5) == (scores.cmc[0], scores.cmc[4])
     assert (scores.queries, scores.skipped) == (3, 1)
@@ -173,14 +171,6 @@ def test_a_gallery_smaller_than_the_curve():
     assert scores.cmc == (1,) * 50
 
 
-def test_rows_one_at_a_time_score_as_the_matrix_does():
-    query, gallery, q, g = _draw(4)
-    distances = ranking.squared_distances(q, g, normalize=False)
-    whole = ranking.evaluate_distances(distances, query, gallery)
-    rows = (row.copy() for row in distances)
-    assert ranking.evaluate_rows(rows, query, gallery) == whole
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -192,7 +182,7 @@ def test_rows_one_at_a_time_score_as_the_matrix_does():
 )
 def test_rows_that_do_not_fit(change, message):
     query, gallery, q, g = _draw(4)
-    rows = change(ranking.squared_distances(q, g))
+    rows = change(((q[:, np.newaxis] - g) ** 2).sum(-1))
     with pytest.raises(ValueError, match=message):
         ranking.evaluate_rows(iter(rows), query, gallery)
 
@@ -223,11 +213,9 @@ def test_nearest_of_no_image():
 
 def test_inputs_stay_as_they_were():
     query, gallery, q, g = _draw(1)
-    distances = ranking.squared_distances(q, g, normalize=False)
-    before = distances.copy(), q.copy(), g.copy()
+    before = q.copy(), g.copy()
     ranking.evaluate(q, query, g, gallery)
-    ranking.evaluate_distances(distances, query, gallery)
-    for array, copy in zip((distances, q, g), before):
+    for array, copy in zip((q, g), before):
         np.testing.assert_array_equal(array, copy)
 
 
@@ -248,10 +236,6 @@ def test_embeddings_that_are_not_finite_are_named():
     q[:30] = np.nan
     with pytest.raises(ValueError, match="30 of 40 query.*18, 19, and 10 more"):
         ranking.evaluate(q, query, g, gallery)
-    with pytest.raises(
-        ValueError, match="distances of 30 queries are not finite: 0, 1"
-    ):
-        ranking.evaluate_distances(q @ np.ones((4, 200)), query, _draw(3)[1])
 
 
 @pytest.mark.parametrize(
@@ -268,12 +252,6 @@ def test_sizes_that_do_not_agree(q, g, query, gallery, message):
     query, gallery = (_labels([1] * n, [1] * n) for n in (query, gallery))
     with pytest.raises(ValueError, match=message):
         ranking.evaluate(np.ones(q), query, np.ones(g), gallery)
-
-
-def test_a_matrix_of_the_wrong_rank():
-    one = _labels([1], [1])
-    with pytest.raises(ValueError, match=r"shape \(1,\); pass"):
-        ranking.evaluate_distances(np.ones(1), one, one)
 
 
 def test_no_query_with_a_match():

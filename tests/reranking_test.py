@@ -126,7 +126,8 @@ def test_single_precision_and_directions_only():
 
 def test_scores_are_those_of_the_new_distances():
     q, g, query, gallery = _people(2)
-    expected = ranking.evaluate_distances(_oracle(q, g, 20, 6, 0.3), query, gallery)
+    rows = iter(_oracle(q, g, 20, 6, 0.3))
+    expected = ranking.evaluate_rows(rows, query, gallery)
     scores = reranking.evaluate(q, query, g, gallery, normalize=False)
     assert scores == expected
     assert scores != ranking.evaluate(q, query, g, gallery, normalize=False)

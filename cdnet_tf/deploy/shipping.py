@@ -162,8 +162,7 @@ def ship(
             **_description(written[".keras"], evaluation),
             "int8": dict(int8_measured),
         }
-        card = model_card.compose(record)
-        written[".md"].write_text(card, "utf-8")
+        written[".md"].write_text(model_card.compose(record), "utf-8")
         written[".json"].write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return record
 

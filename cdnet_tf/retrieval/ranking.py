@@ -9,7 +9,6 @@ that rounding cannot shift it.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -105,35 +104,6 @@ def evaluate_rows(rows: Iterable[np.ndarray], query: Labels, gallery: Labels) ->
     return _summarise(score_queries(rows, query, gallery), len(query.identities))
 
 
-def evaluate_distances(distances: np.ndarray, query: Labels, gallery: Labels) -> Scores:
-    """Scores a ranking by a whole matrix of distances; see `evaluate`.
-
-    Args:
-      distances: (q, g); left unchanged.
-      query: labels of the q queries.
-      gallery: labels of the g gallery images.
-
-    Raises:
-      ValueError: as `evaluate`.
-    """
-    distances = np.asarray(distances)
-    if distances.ndim != 2:
-        raise ValueError(
-            f"distances has shape {distances.shape}; pass (queries, gallery images)."
-        )
-    protocol.check(distances.shape[0], query, "query")
-    protocol.check(distances.shape[1], gallery, "gallery")
-    odd = np.flatnonzero(~np.isfinite(distances).all(axis=1))
-    if len(odd):
-        raise ValueError(
-            f"distances of {len(odd)} queries are not finite: "
-            f"{protocol.named(odd, query)}; check the embeddings they were computed "
-            "from."
-        )
-    rows = (np.array(row, np.result_type(row, np.float32)) for row in distances)
-    return _summarise(score_queries(rows, query, gallery), len(query.identities))
-
-
 def nearest(
     query_embeddings: np.ndarray,
     query: Labels,
@@ -172,31 +142,6 @@ def nearest(
         indices[i, : len(found)] = found
         far[i, : len(found)] = np.sqrt(np.maximum(row[found], 0))
     return indices, far
-
-
-def squared_distances(
-    query_embeddings: np.ndarray,
-    gallery_embeddings: np.ndarray,
-    *,
-    normalize: bool = True,
-) -> np.ndarray:
-    """Returns the whole (q, g) matrix of squared Euclidean distances, none below 0.
-
-    The matrix must fit in memory; `evaluate` needs no such matrix.
-
-    Args:
-      query_embeddings: (q, d) floats.
-      gallery_embeddings: (g, d) floats.
-      normalize: L2-normalise the embeddings first; distances then lie in 0..4.
-
-    Raises:
-      ValueError: sizes do not agree, or embeddings are not finite.
-    """
-    query = Embeddings.of(query_embeddings, "query")
-    gallery = Embeddings.of(gallery_embeddings, "gallery")
-    # (q, g), in one block
-    block = next(distances.blocks(query, gallery, normalize, sys.maxsize), None)
-    return np.zeros((0, len(gallery.rows))) if block is None else np.maximum(block, 0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

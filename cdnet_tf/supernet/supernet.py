@@ -134,11 +134,6 @@ class Supernet(tf.keras.Model):
                 x = self.downsamples[i // 2](x, training=training)
         return x
 
-    def count_weights(self) -> int:
-        """Number of trainable weights of all branches, without alpha and the neck."""
-        parts = [self.stem, *self.blocks, *self.downsamples]
-        return sum(int(np.prod(w.shape)) for p in parts for w in p.trainable_weights)
-
     def derive(self) -> genotype.Genotype:
         """Returns the branch with the largest alpha in each block."""
         best = np.argmax(self.alpha.numpy(), axis=1)
