@@ -24,7 +24,7 @@ _FOREIGN_FLAGS = set(
     "allow_version_labels_for_unavailable_models check distribution enable_batching "
     "environment_config environment_type extra flagfile flink_master gpus help kill "
     "logdir model_config_file model_config_file_poll_wait_seconds name no nodes ntasks "
-    "rm undefok".split()
+    "rm undefok verbose".split()
 )
 
 
