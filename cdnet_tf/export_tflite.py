@@ -252,14 +252,13 @@ def _planned(
 ) -> Iterator[tuple[tf.keras.Model, exporting.Form]]:
     """Yields the network to convert and the form of its file for each of --variants."""
     trains = bool(_QAT_EPOCHS.value)
-    asked = file_flags.REWRITE.value
     trained = _trained(network, data, calibration, normalisation) if trains else network
     for variant in _VARIANTS.value:
         integer = tflite_file.is_integer(variant)
         is_trained = trains and integer
         keep_float = _SELECTIVE.value if integer else ()
-        usual = exporting.usual_rewrite(variant, for_npu=bool(_NPU.value))
-        steps = usual if asked is None else asked
+        if (steps := file_flags.REWRITE.value) is None:
+            steps = exporting.usual_rewrite(variant, for_npu=bool(_NPU.value))
         form = exporting.Form(
             variant,
             _LAYOUT.value,
