@@ -8,18 +8,26 @@ import pathlib
 import platform
 import subprocess
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from cdnet_tf import atomic_files
-from cdnet_tf.data import classification, datasets
 from cdnet_tf.learn import callbacks, distributed
-
-Data = datasets.ReidDataset | classification.ClassificationDataset
 
 _RECORDED_PACKAGES = ("cdnet_tf", "keras", "numpy", "tensorflow", "tensorflow-addons")
 _GIT_TIMEOUT_S = 10
+
+
+class Data(Protocol):
+    """What a run learns from, as far as its origin is concerned."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Returns how much there is of what, for each part of the data."""
 
 
 def open_run(

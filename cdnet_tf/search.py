@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import pathlib
 import time
+from collections.abc import Callable
 
 from cdnet_tf import shared_flags  # isort: skip  (notes when the program was launched)
 import tensorflow as tf
 from absl import app, flags
 
-from cdnet_tf import atomic_files, device_flags, next_steps, recipes, run_directory
+from cdnet_tf import device_flags, next_steps, recipes, run_directory
 from cdnet_tf.data import datasets, holdout
 from cdnet_tf.learn import bilevel, devices
 from cdnet_tf.learn import single_path as drawing
@@ -26,14 +27,15 @@ from cdnet_tf.nn import genotype
 from cdnet_tf.search_settings import SEARCH_STRATEGIES, SearchSettings
 from cdnet_tf.strategies import (
     front,
-    front_picture,
     limits,
+    results,
     single_path,
+    tabulated,
     top_k,
     trained,
 )
 from cdnet_tf.strategies.run import Found, Run
-from cdnet_tf.supernet import costs, sharing
+from cdnet_tf.supernet import sharing
 
 flags.adopt_module_key_flags(shared_flags)  # --help lists them, too.
 flags.adopt_module_key_flags(device_flags)
@@ -49,8 +51,8 @@ flags.DEFINE_enum(
     SEARCH_STRATEGIES,
     "`top_k` is the paper's rule. `single_path` trains one branch of each block at a "
     "time, and then evolves networks that are judged with the supernet's weights. "
-    "`random`, `halving` and `regression` train networks one by one. See "
-    "docs/search.md.",
+    "`random`, `halving` and `regression` train networks one by one. `table` trains "
+    "nothing, reads no images, and takes seconds. See docs/search.md.",
 )
 flags.DEFINE_integer(
     "select_identities",
@@ -90,6 +92,12 @@ flags.DEFINE_integer(
     "Networks that --search_strategy=random, halving and regression draw and train. "
     "Each trains for --epochs; with halving, weaker ones stop early.",
     2,
+)
+flags.DEFINE_string(
+    "table",
+    SearchSettings.table,
+    "CSV file of tools/bench_space.py from whose trainings --search_strategy=table "
+    "predicts. Default: the package's, which is of Market-1501 at 128x64.",
 )
 flags.DEFINE_float(
     "max_ms",
@@ -183,15 +191,20 @@ def main(argv: list[str]) -> None:
         settings.check_batch(strategy.num_replicas_in_sync)
         if settings.search_strategy != "top_k":
             limits.space_of(settings)
+        is_of_table = settings.search_strategy == "table"
+        data = tabulated.read(settings) if is_of_table else None
+    record = shared_flags.flag_values(__name__)
+    record |= shared_flags.flag_values(device_flags.__name__)
+    if data:
+        record["dataset"] = data.name  # --dataset is not read.
     run_dir = pathlib.Path(shared_flags.RUN_DIR.value)
     found = search(
-        shared_flags.read_data(["train"]),
+        data or shared_flags.read_data(["train"]),
         run_dir,
         settings,
         strategy=strategy,
         restarts=shared_flags.RESTARTS.value,
-        record=shared_flags.flag_values(__name__)
-        | shared_flags.flag_values(device_flags.__name__),
+        record=record,
         launched=shared_flags.LAUNCHED,
     )
     if found:
@@ -205,7 +218,7 @@ def read_settings() -> SearchSettings:
 
 
 def search(
-    data: datasets.ReidDataset,
+    data: datasets.ReidDataset | tabulated.Trainings,
     run_dir: str | os.PathLike,
     settings: SearchSettings | None = None,
     *,
@@ -217,7 +230,8 @@ def search(
     """Searches a network, or resumes a search that was cut short.
 
     Args:
-      data: the data set; the search sees its training split alone.
+      data: the data set; the search sees its training split alone. For the strategy
+        `table`, what `tabulated.read` returns.
       run_dir: folder of the results, which docs/search.md lists.
       settings: how to search; by default as the authors' released code does.
       strategy: from `devices.connect`; by default TensorFlow's current one.
@@ -252,27 +266,30 @@ def search(
     if found is None:
         return None
     provenance = run_directory.begun_with(run_dir, record, data)
-    _write_results(found, run_dir, settings, provenance, launched)
+    results.write(found, run_dir, settings, provenance, launched)
     return genotype.load(run_dir)
 
 
-_STRATEGIES = {
+_STRATEGIES: dict[str, Callable[..., Found | None]] = {
     "top_k": top_k.search,
     "single_path": single_path.search,
     "random": trained.random_search,
     "halving": trained.halving,
     "regression": trained.regression,
+    "table": tabulated.search,
 }
 
 
 def _with_people_to_select_on(
-    data: datasets.ReidDataset, settings: SearchSettings
-) -> datasets.ReidDataset:
+    data: datasets.ReidDataset | tabulated.Trainings, settings: SearchSettings
+) -> datasets.ReidDataset | tabulated.Trainings:
     """Moves people of the training split to query and gallery, to compare networks.
 
     Raises:
       ValueError: the training split cannot spare so many people.
     """
+    if isinstance(data, tabulated.Trainings):
+        return data
     people = len(set(data.train.identities.tolist()))
     count = settings.people_to_select_on(people)
     if not count:
@@ -283,66 +300,6 @@ def _with_people_to_select_on(
         raise ValueError(
             f"{str(error).replace('holdout_identities', 'select_identities')}"
         ) from error
-
-
-def _write_results(
-    found: Found,
-    run_dir: pathlib.Path,
-    settings: SearchSettings,
-    provenance: dict,
-    launched: float,
-) -> None:
-    """Writes genotype.json, which marks the search as finished, and tells the user."""
-    width = found.width_multiplier or settings.width_multiplier
-    choice = [settings.branches.index(each) for each in found.genotype.layers]
-    options = settings.network_options | {"width_multiplier": width}
-    cost = costs.of_space(settings.branches, **options)(choice)
-    if found.front:
-        _write_front(found.front, run_dir, settings, provenance)
-    text = found.genotype.to_json(
-        space_searched=settings.space,
-        search_strategy=settings.search_strategy,
-        branches=[list(branch) for branch in settings.branches],
-        width_multiplier=width,
-        **found.record,
-        provenance=provenance,
-    )
-    atomic_files.write_text(run_dir / "genotype.json", text + "\n")
-    print(f"\n{found.report}")
-    rows = {
-        "found genotype": str(found.genotype),
-        "width multiplier": f"{width:g}",
-        "parameters": f"{cost.parameters:,}",
-        "multiply-accumulates": f"{cost.macs:,}",
-        "minutes": f"{(time.perf_counter() - launched) / 60:.1f}",
-        "results": str(run_dir),
-    }
-    for name, value in rows.items():
-        print(f"{name:<22}{value}")
-
-
-def _write_front(
-    found: front.Front,
-    run_dir: pathlib.Path,
-    settings: SearchSettings,
-    provenance: dict,
-) -> None:
-    """Writes front.csv, front.png and a genotype file of each point."""
-    front.write(
-        run_dir,
-        found,
-        height=settings.height,
-        width=settings.width,
-        search_strategy=settings.search_strategy,
-        provenance=provenance,
-    )
-    front_picture.draw(
-        run_dir / "front.png",
-        {f"as {settings.search_strategy} scores them": front_picture.searched(found)},
-        found.by,
-        settings.limits.get(found.by),
-    )
-    print(f"\n{front.report(found)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from cdnet_tf.learn import bilevel, schedules, single_path
 from cdnet_tf.nn import genotype, networks
 from cdnet_tf.supernet import sharing
 
-SEARCH_STRATEGIES = ("top_k", "single_path", "random", "halving", "regression")
+SEARCH_STRATEGIES = (
+    *("top_k", "single_path", "random", "halving", "regression"),
+    "table",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class SearchSettings(settings.RunSettings):
         `sharing.SHARING`; `top_k` shares nothing.
       population, generations: of the evolution that follows `single_path`.
       candidates: how many networks `random`, `halving` and `regression` train.
+      table: CSV file of trainings that `table` predicts from; the package's by default.
       device: a name of `latency.names()`, or a file of tools/measure_latency.py. Where
         there is one, or a limit, a search looks for the best network of each cost.
       max_ms, max_macs, max_params: limits that every network keeps that is compared.
@@ -61,6 +65,7 @@ class SearchSettings(settings.RunSettings):
     population: int = 50
     generations: int = 20
     candidates: int = 32
+    table: str | None = None
     device: str | None = None
     max_ms: float | None = None
     max_macs: int | None = None
@@ -113,9 +118,10 @@ class SearchSettings(settings.RunSettings):
 
     def people_to_select_on(self, identities: int) -> int:
         """How many people of a training split of `identities` people are kept back."""
-        if self.select_identities is None:
-            return 0 if self.search_strategy == "top_k" else max(2, identities // 5)
-        return self.select_identities
+        if self.select_identities is not None:
+            return self.select_identities
+        has_none = self.search_strategy in ("top_k", "table")
+        return 0 if has_none else max(2, identities // 5)
 
     @property
     def network_options(self) -> dict:

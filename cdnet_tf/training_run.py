@@ -18,6 +18,7 @@ from cdnet_tf import atomic_files, run_directory
 from cdnet_tf.data import (
     classification,
     classification_pipeline,
+    datasets,
     image_files,
     pipeline,
     preprocess,
@@ -38,11 +39,13 @@ from cdnet_tf.nn import counting, genotype, networks, transfer
 from cdnet_tf.retrieval import report
 from cdnet_tf.settings import TrainSettings
 
+Data = datasets.ReidDataset | classification.ClassificationDataset
+
 _REMEDY = "Most often the learning rate is too high: lower --lr."
 
 
 def train(
-    data: run_directory.Data,
+    data: Data,
     run_dir: str | os.PathLike,
     settings: TrainSettings | None = None,
     *,
@@ -93,7 +96,7 @@ def train(
 
 
 def _fitted(
-    data: run_directory.Data,
+    data: Data,
     run_dir: pathlib.Path,
     settings: TrainSettings,
     strategy: tf.distribute.Strategy,
@@ -123,12 +126,12 @@ def _fitted(
         return _local_copy(model, strategy)
 
 
-def _has_classes(data: run_directory.Data) -> bool:
+def _has_classes(data: Data) -> bool:
     return isinstance(data, classification.ClassificationDataset)
 
 
 def _batches(
-    data: run_directory.Data, settings: TrainSettings, first_epoch: int, share
+    data: Data, settings: TrainSettings, first_epoch: int, share
 ) -> pipeline.Batches:
     options = settings.batch_options(first_epoch, _has_classes(data))
     if isinstance(data, classification.ClassificationDataset):
@@ -137,7 +140,7 @@ def _batches(
     return pipeline.train_batches(data.train, share=share, **options)
 
 
-def _normalisation(data: run_directory.Data) -> preprocess.Normalisation:
+def _normalisation(data: Data) -> preprocess.Normalisation:
     """Returns the mean and deviation by which a data set's batches are normalised."""
     if isinstance(data, classification.ClassificationDataset):
         return classification_pipeline.normalisation(data)
@@ -188,7 +191,7 @@ def _local_copy(model: training.ReidTraining, strategy) -> training.ReidTraining
 
 def _write_results(
     model: training.ReidTraining,
-    data: run_directory.Data,
+    data: Data,
     run_dir: pathlib.Path,
     settings: TrainSettings,
     provenance: dict,
@@ -222,7 +225,7 @@ def _write_results(
 def _judged(
     model: training.ReidTraining,
     embedder: tf.keras.Model,
-    data: run_directory.Data,
+    data: Data,
     settings: TrainSettings,
 ) -> tuple[dict, str]:
     """Returns the scores of people or the errors of classes, and a table of them."""

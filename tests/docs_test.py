@@ -100,7 +100,7 @@ def test_links_lead_somewhere(page):
 def test_recipes_open_with_purpose_time_and_command(page):
     head = re.match(r"(?:#.*\n)+", _text(page))[0]
     assert re.match(r"# (Trains|Searches) \w+", head)
-    assert re.search(r"minutes|hours|time is\s+(?:# )?unknown", head)
+    assert re.search(r"seconds|minutes|hours|time is\s+(?:# )?unknown", head)
     assert re.search(rf"^#   python -m cdnet_tf\.\w+.*{page}", head, re.MULTILINE)
 
 

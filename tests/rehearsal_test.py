@@ -19,7 +19,7 @@ def _entries(scores):
             301,
             network.depth,
             10,
-            macs,
+            macs * 10**6,
             9.0,
             50,
             own,
@@ -33,28 +33,33 @@ def _entries(scores):
     ]
 
 
-def _rows(text):
-    lines = (line.rsplit(maxsplit=5) for line in text.splitlines()[2:])
+def _rows(section, columns):
+    lines = (line.rsplit(maxsplit=columns) for line in section.splitlines()[2:])
     return {name.strip(): float(gain) for name, gain, *_ in lines}
 
 
-def _all_of(pool, seen, random):
-    return int(seen.argmax())
+def _everything(pool, seen, random):
+    return rehearsal.Scored(np.arange(len(seen)), seen)
+
+
+def _best(pool, search, searches):
+    return rehearsal.worth(pool, search, searches).best
 
 
 def test_where_seeds_agree_the_best_is_found():
     pool = rehearsal.pool_of(_entries([(i, i) for i in range(20)]))
-    assert set(rehearsal.worth(pool, _all_of, 5)) == {19.0}
-    found = rehearsal.worth(pool, rehearsal.KINDS["random, 8 trainings"], 300)
+    assert set(_best(pool, _everything, 5)) == {19.0}
+    found = _best(pool, rehearsal.KINDS["random, 8 trainings"].search, 300)
     # The greatest of 8 out of 0 to 19 is 8/9 * 21 - 1 on average.
     assert found.mean() == pytest.approx(8 / 9 * 21 - 1, abs=0.5)
-    assert set(rehearsal.worth(pool, rehearsal.KINDS["the fewest MACs"], 5)) == {0.0}
+    cheapest = rehearsal.KINDS["the fewest MACs"].search
+    assert set(_best(pool, cheapest, 5)) == {0.0}
 
 
 def test_luck_of_the_trainings_that_were_seen_does_not_count():
     luck = np.random.default_rng(0).normal(60, 5, (20, 4))
     pool = rehearsal.pool_of(_entries(luck))
-    found = rehearsal.worth(pool, _all_of, 500)
+    found = _best(pool, _everything, 500)
     # The greatest of 20 lies about 9 above 60; what was not seen lies about 60.
     assert abs(found.mean() - luck.mean()) < 3
 
@@ -62,8 +67,20 @@ def test_luck_of_the_trainings_that_were_seen_does_not_count():
 def test_regression_finds_what_adds_up():
     depths = np.array([network.depth for network in _NETWORKS], float)
     pool = rehearsal.pool_of(_entries(np.stack([depths, depths], axis=1)))
-    found = rehearsal.worth(pool, rehearsal.KINDS["regression, 16 trainings"], 30)
+    found = _best(pool, rehearsal.KINDS["regression, 16 trainings"].search, 30)
     assert found.mean() > depths.mean() + 1.5
+
+
+def test_a_front_counts_by_its_area():
+    pool = rehearsal.pool_of(_entries([(i, i) for i in range(20)]))
+    # The costs are 100 to 119 M, and each network beats the next cheaper one by 1.
+    assert rehearsal.worth(pool, _everything, 1).areas == [sum(range(19))]
+
+    def worst_and_best(pool, seen, random):
+        places = seen.argsort()[[0, -2]]
+        return rehearsal.Scored(places, seen[places])
+
+    assert rehearsal.worth(pool, worst_and_best, 1).areas == [18]
 
 
 def test_report_says_what_each_kind_gains(monkeypatch):
@@ -71,9 +88,17 @@ def test_report_says_what_each_kind_gains(monkeypatch):
     monkeypatch.setattr(rehearsal, "_DRAWS", 10)
     text = rehearsal.report(_entries([(i, i) for i in range(20)]))
     assert "among 20 networks. A blind draw has 9.50 % test mAP" in text
-    rows = _rows(text)
+    gains, areas = text.split("\n\n")
+    rows = _rows(gains, 5)
     assert rows["the fewest MACs"] == -9.5
     assert 9.5 > rows["random, 16 trainings"] > rows["random, 8 trainings"] > 5
+    # The cheapest network alone is the worst one, so it beats nothing.
+    lines = {line[:25].strip(): line[25:].split() for line in areas.splitlines()[2:]}
+    assert lines["the fewest MACs"][0] == "0.0"
+    assert float(lines["the fewest MACs"][1]) < -50
+    drawn = float(lines["random, 16 trainings"][0])
+    predicted, more, *_ = map(float, lines["regression, 16 trainings"][:2])
+    assert predicted - drawn == pytest.approx(more, abs=0.1)
 
 
 def test_networks_with_one_seed_are_left_out():

@@ -106,8 +106,7 @@ def main(argv: list[str]) -> None:
         print(summary.text(table.load(results)))
         return
     if values.rehearse:
-        longest = list(table.by_conditions(table.load(results)).values())[-1]
-        print(rehearsal.report(longest))
+        print(rehearsal.report(table.longest(table.load(results))))
         return
     names = ("select_people", "test_people", "split_seed")
     division = [f"--{name}={values[name].value}" for name in names]

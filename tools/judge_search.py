@@ -9,7 +9,8 @@ these scores is compared with the order by mAP on the table's test people.
   python tools/judge_search.py --flagfile=flags/single_path.cfg --data_dir=DIR \
       --run_dir=runs/judged --table=FILE   # again, when the table has more networks
 
-It takes the flags of `cdnet_tf.search`. `single_path` scores by mAP on the select
+It takes the flags of `cdnet_tf.search`; if --table names no file, networks are only
+scored. `single_path` scores by mAP on the select
 people, with the supernet's weights; `top_k` scores by alpha (docs/bench_space.md).
 """
 
@@ -38,11 +39,6 @@ def define_flags() -> None:
         "Epochs after which networks are scored. Default: a quarter, half and all of "
         "--epochs.",
     )
-    flags.DEFINE_string(
-        "table",
-        str(table.SHIPPED),
-        "CSV file of trained networks. Without it, networks are only scored.",
-    )
     flags.DEFINE_integer("people", 301, "People whom the weights learn from.", 2)
     flags.DEFINE_integer("select_people", 150, "People on whom networks are scored.", 2)
     flags.DEFINE_integer("test_people", 300, "The table's test people.", 2)
@@ -62,7 +58,7 @@ def main(argv: list[str]) -> None:
         settings = search.read_settings()
         settings.check()
         epochs = _epochs(values.at, settings.epochs)
-        entries = _entries(pathlib.Path(values.table))
+        entries = _entries(pathlib.Path(values.table or table.SHIPPED))
     strategy = shared_flags.connect()
     groups = values.people, values.select_people, values.test_people
     # The select people become query and gallery.
@@ -100,7 +96,7 @@ def _entries(path: pathlib.Path) -> list[table.Entry]:
     """Returns the longest trainings of the table; none if there is no file."""
     if not path.exists():
         return []
-    return list(table.by_conditions(table.load(path)).values())[-1]
+    return table.longest(table.load(path))
 
 
 if __name__ == "__main__":

@@ -108,6 +108,18 @@ def by_conditions(entries: Iterable[Entry]) -> dict[Conditions, list[Entry]]:
     return dict(sorted(groups.items()))
 
 
+def longest(entries: Iterable[Entry]) -> list[Entry]:
+    """Returns the longest trainings that may be compared; of equals the most.
+
+    Raises:
+      ValueError: there are no entries.
+    """
+    groups = by_conditions(entries).values()
+    if not groups:
+        raise ValueError("The table has no trainings; tools/bench_space.py adds some.")
+    return max(groups, key=lambda group: (group[0].epochs, len(group)))
+
+
 def matrix(
     entries: Sequence[Entry], column: str = "test_mAP"
 ) -> tuple[list[Genotype], np.ndarray]:

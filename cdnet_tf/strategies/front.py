@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cdnet_tf import atomic_files
@@ -19,7 +19,7 @@ from cdnet_tf.bench import fronts
 from cdnet_tf.nn import genotype
 from cdnet_tf.strategies import candidates
 from cdnet_tf.strategies.candidates import Candidate
-from cdnet_tf.strategies.space import Choice, Network, Space
+from cdnet_tf.strategies.space import Choice, Network, Space, Sum
 
 _POINTS = 12  # greatest number of points, each of which a user may want to train
 _COLUMNS = tuple(name for name in candidates.COLUMNS if name != "seconds")
@@ -51,6 +51,33 @@ def of_judged(
     best = fronts.pareto(costs, [each.mean_ap for each in judged])
     return Front(
         space.by, spread([judged[i] for i in best], space.by), judged, peers or {}
+    )
+
+
+def of_predicted(
+    space: Space, scores: Mapping[float, Sum], judged: Sequence[Candidate]
+) -> Front:
+    """Returns the front of all networks that keep the limits, by predicted scores.
+
+    Args:
+      space: the search's space.
+      scores: predictions of mAP, 0..1, for the networks of each width, as a sum over
+        the blocks. A width without predictions is left out.
+      judged: the networks that were trained to predict the others.
+    """
+
+    def predicted(choice: Choice) -> Candidate:
+        width = space.network(choice).width_multiplier
+        score = scores[width].of([choice[: genotype.NUM_BLOCKS]])[0].item()
+        return candidates.of(space, choice, score)
+
+    points = [candidates.of(space, *each) for each in space.front(scores)]
+    peers = published(space, scores).items()
+    return Front(
+        space.by,
+        spread(points, space.by),
+        judged,
+        {name: predicted(choice) for name, choice in peers},
     )
 
 

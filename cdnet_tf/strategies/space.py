@@ -44,7 +44,7 @@ class Sum(NamedTuple):
     rest: float
     blocks: np.ndarray
 
-    def of(self, branches: np.ndarray) -> np.ndarray:
+    def of(self, branches: Sequence[Choice] | np.ndarray) -> np.ndarray:
         """Returns the sums of some networks: (m, 6) indices -> (m,)."""
         columns = [block[i] for block, i in zip(self.blocks, np.transpose(branches))]
         return self.rest + functools.reduce(np.add, columns)

@@ -12,7 +12,6 @@ import tensorflow as tf
 from cdnet_tf import training_run
 from cdnet_tf.data import datasets
 from cdnet_tf.learn import distributed
-from cdnet_tf.nn import genotype
 from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.settings import RunSettings, TrainSettings
 from cdnet_tf.strategies import candidates, front, limits, ridge
@@ -119,25 +118,10 @@ class _Trials:
         Args:
           scores: predictions for the networks of each width that was trained.
         """
-        found = self.space.front(scores)
-        best, score = found[-1]
-        own = None
-        if self.space.is_bounded:
-            by = self.space.by
-            points = [candidates.of(self.space, *each) for each in found]
-            peers = {
-                name: self._predicted(choice, scores)
-                for name, choice in front.published(self.space, scores).items()
-            }
-            own = front.Front(by, front.spread(points, by), self.table.all(), peers)
-        return self._found(self.space.network(best), own, predicted_mAP=score)
-
-    def _predicted(
-        self, choice: Choice, scores: Mapping[float, Sum]
-    ) -> candidates.Candidate:
-        width = self.space.network(choice).width_multiplier
-        score = scores[width].of(np.array([choice[: genotype.NUM_BLOCKS]]))[0]
-        return candidates.of(self.space, choice, float(score))
+        predicted = front.of_predicted(self.space, scores, self.table.all())
+        best = predicted.points[-1]
+        own = predicted if self.space.is_bounded else None
+        return self._found(best.network, own, predicted_mAP=best.mean_ap)
 
     def _found(
         self, network: Network, own: front.Front | None, **record
