@@ -37,9 +37,11 @@ lint: $(STAMP)
 
 demo: $(STAMP)
 	@rm -rf runs/demo
+	$(RUN) -m cdnet_tf.search --flagfile=flags/table.cfg --device=ethos-u65-256 \
+		--max_ms=0.6 --run_dir=runs/demo/camera
 	$(RUN) -m cdnet_tf.search --flagfile=flags/cds.cfg --flagfile=flags/demo.cfg \
-		--run_dir=runs/demo/search
-	$(RUN) -m cdnet_tf.train --flagfile=flags/pedestrians.cfg \
+		--epochs=4 --run_dir=runs/demo/search
+	$(RUN) -m cdnet_tf.train --flagfile=flags/pedestrians.cfg --epochs=16 \
 		--zero_init_residual --genotype=runs/demo/search --run_dir=runs/demo/train
 	$(RUN) tools/export_tflite.py --flagfile=flags/demo.cfg \
 		--model=runs/demo/train/model.keras --output_dir=runs/demo/tflite \

@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     points = {numbers[key]: trained[key] for key in numbers if key in trained}
     others = {_name(key): each for key, each in trained.items() if key not in numbers}
     panels = {
-        f"as {search.strategy} scores them": front_picture.searched(found),
+        front_picture.title(search.strategy): front_picture.searched(found),
         "as trained": front_picture.trained(points, others),
     }
     front_picture.draw(run_dir / "front.png", panels, found.by, search.limit)

@@ -47,6 +47,11 @@ class Scored(NamedTuple):
     scores: Sequence[float]
 
 
+def title(strategy: str) -> str:
+    """Returns the title of a panel with the scores of a search strategy."""
+    return f"as the strategy {strategy} scores them"
+
+
 def searched(front: Front) -> list[Series]:
     """Returns what a search found: all compared networks, the front, and its peers."""
     compared, points = (

@@ -71,9 +71,10 @@ def _write_front(
         search_strategy=settings.search_strategy,
         provenance=provenance,
     )
+    title = front_picture.title(settings.search_strategy)
     front_picture.draw(
         run_dir / "front.png",
-        {f"as {settings.search_strategy} scores them": front_picture.searched(found)},
+        {title: front_picture.searched(found)},
         found.by,
         settings.limits.get(found.by),
     )
