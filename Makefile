@@ -48,7 +48,7 @@ demo: $(STAMP)
 		--variants=float32,int8
 	$(RUN) tools/summarise.py --flagfile=flags/demo.cfg \
 		--model=runs/demo/train/model.keras --export_dir=runs/demo/tflite
-	@echo 'make gallery opens a page on which you search for these people.'
+	@echo 'make gallery serves a page on which you search for these people.'
 
 gallery: $(STAMP) runs/demo/train/model.keras
 	$(RUN) tools/fill_gallery.py --flagfile=flags/demo.cfg \

@@ -382,7 +382,7 @@ def test_parquet_of_bulk_embedding_is_added_without_its_errors(gallery, tmp_path
 )
 def test_says_what_to_install(monkeypatch, place, store, extra):
     monkeypatch.setitem(sys.modules, f"cdnet_tf.gallery.{store}", None)
-    with pytest.raises(ImportError, match=rf"pip install 'cdnet_tf\[{extra}"):
+    with pytest.raises(ImportError, match=rf"pip install '\.\[{extra}"):
         Gallery(place)
 
 

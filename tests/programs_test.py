@@ -215,6 +215,18 @@ def test_missing_data_say_how_to_lay_them_out(tmp_path):
         search.main(["search"])
 
 
+def test_a_search_in_the_table_needs_no_data(tmp_path, capsys):
+    limits = ["--device=ethos-u65-256", "--max_ms=0.5", "--data_dir=/nowhere"]
+    _parse("--flagfile=flags/table.cfg", *limits, f"--run_dir={tmp_path}")
+    search.main(["search"])
+    printed = capsys.readouterr().out
+    assert "117 trainings of 70 networks, each of 60 epochs on 301 people" in printed
+    assert f"--genotype={tmp_path} --front=12" in printed
+    provenance = json.loads((tmp_path / "genotype.json").read_text())["provenance"]
+    assert provenance["dataset"]["name"] == "space.csv of the package"
+    assert json.loads((tmp_path / "front" / "12.json").read_text())["ms"] <= 0.5
+
+
 def test_unwritable_run_dir_fails_at_the_start(data_dir, tmp_path):
     (tmp_path / "file").write_text("")
     _parse(*_arguments(data_dir, tmp_path / "file" / "run"))

@@ -94,15 +94,26 @@ def test_the_smaller_space_is_kept(tmp_path):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"width_multiplier": 0.5}, "width_multiplier=0.5 at 128x64 from .*space.csv"),
-        ({"height": 256, "width": 128}, "at 256x128 .*--width_multiplier=0.25 --hei"),
-        ({"width_multipliers": ("0.25", "0.5")}, "width_multiplier=0.25,0.5 at"),
+        ({"width_multipliers": ("0.25", "0.5")}, "=0.25,0.5: .* one width at a time"),
         ({"device": "ethos-u65-256", "max_ms": 0.1}, "Within reach is max_ms"),
     ],
 )
-def test_refuses(values, message):
+def test_refuses(values, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        tabulated.read(_settings(**values))
+        _search(tmp_path, **values)
+
+
+def test_at_another_size_the_order_alone_is_meant(run_dir, tmp_path, capsys):
+    _search(tmp_path, device="ethos-u65-256", max_ms=0.9, width_multiplier=0.5)
+    assert "take the order" in capsys.readouterr().out
+    record = json.loads((tmp_path / "genotype.json").read_text())
+    assert not record["predicted_for_this_size"] and record["width_multiplier"] == 0.5
+    points = list(front.read(tmp_path / "front.csv").values())
+    assert 0.6 < points[0].ms < points[-1].ms <= 0.9  # the costs are of this size
+    assert points[0].genotype == genotype.load("(3,5,1) " * 6)
+    assert json.loads((run_dir / "genotype.json").read_text())[
+        "predicted_for_this_size"
+    ]
 
 
 def test_refuses_a_table_that_is_missing_or_empty(tmp_path):

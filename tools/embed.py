@@ -29,7 +29,10 @@ try:
         WorkerOptions,
     )
 except ImportError as error:
-    sys.exit(f"Bulk embedding needs Beam ({error}): pip install 'cdnet_tf[beam]'.")
+    sys.exit(
+        f"Bulk embedding needs Beam ({error}): run pip install '.[beam]' in the "
+        "checkout."
+    )
 
 from cdnet_tf import recipes
 from cdnet_tf.bulk import images, pipeline, plan, summary

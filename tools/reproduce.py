@@ -202,11 +202,13 @@ def reproduce(
     if unknown:
         raise app.UsageError(f"Unknown rows {unknown}; use {', '.join(table.rows)}.")
     output_dir.mkdir(parents=True, exist_ok=True)
-    if any(_FOUND in table.rows[name].flags for name in names):
-        _run("search", [*table.search, *data], output_dir / "search", None)
+    done = {(line["row"], int(line["seed"])) for line in trainings.read(results)}
     runs = [(n, seed) for n in names for seed in range(seeds or table.rows[n].seeds)]
+    missing = [run for run in runs if run not in done]
+    if any(_FOUND in table.rows[name].flags for name, _ in missing):
+        _run("search", [*table.search, *data], output_dir / "search", None)
     shared = table._replace(recipe=[*table.recipe, *data])
-    _train_all(shared, runs, output_dir, results, jobs)
+    _train_all(shared, missing, output_dir, results, jobs)
     return as_markdown(trainings.read(results), names)
 
 
@@ -217,8 +219,7 @@ def _train_all(
     results: pathlib.Path,
     jobs: int | None,
 ) -> None:
-    """Trains all runs whose lines are missing, `jobs` at a time."""
-    done = {(line["row"], int(line["seed"])) for line in trainings.read(results)}
+    """Trains all runs, `jobs` at a time, and adds a line for each."""
 
     def train(run: tuple[str, int], cores) -> None:
         name, seed = run
@@ -229,7 +230,7 @@ def _train_all(
         _run("train", options, run_dir, cores)
         trainings.append(results, _COLUMNS, _result(name, seed, row, run_dir))
 
-    trainings.side_by_side(train, [run for run in runs if run not in done], jobs)
+    trainings.side_by_side(train, runs, jobs)
 
 
 def _run(program: str, options: list[str], run_dir: pathlib.Path, cores) -> None:

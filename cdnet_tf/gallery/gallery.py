@@ -17,9 +17,8 @@ try:
     import pyarrow
 except ImportError as error:
     raise ImportError(
-        "A gallery needs packages that are not installed: pip install "
-        "'cdnet_tf[gallery]' for one in a folder, 'cdnet_tf[postgres]' for one in "
-        "PostgreSQL."
+        "A gallery needs packages that are not installed. In the checkout, run pip "
+        "install '.[gallery]' for one in a folder, '.[postgres]' for one in PostgreSQL."
     ) from error
 
 from cdnet_tf.deploy.identity import Network

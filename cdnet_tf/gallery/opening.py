@@ -58,5 +58,5 @@ def _postgres(url: str) -> Store:
 def _remedy(kind: str, extra: str, error: ImportError) -> str:
     return (
         f"A gallery {kind} needs packages that are not installed ({error}): "
-        f"pip install 'cdnet_tf[{extra}]'."
+        f"run pip install '.[{extra}]' in the checkout."
     )

@@ -9,9 +9,7 @@ from cdnet_tf.bench import table
 from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import candidates, front, limits, ridge
 from cdnet_tf.strategies.run import Found, Run
-from cdnet_tf.strategies.space import Network, Space
-
-_BEST = 5  # predicted networks that are told to the user
+from cdnet_tf.strategies.space import Network
 
 
 class Trainings(NamedTuple):
@@ -36,19 +34,25 @@ def read(settings: SearchSettings) -> Trainings:
 
     Raises:
       FileNotFoundError: there is no table.
-      ValueError: it cannot be read, or its networks are of another size.
+      ValueError: it cannot be read, or the search is for several widths.
     """
+    if len(settings.widths) > 1:
+        widths = ",".join(f"{width:g}" for width in settings.widths)
+        raise ValueError(
+            f"width_multipliers={widths}: search_strategy=table cannot tell what a "
+            "width is worth, because its table has networks of one width; search for "
+            "one width at a time, or use search_strategy=regression."
+        )
     name = settings.table or f"{table.SHIPPED.name} of the package"
-    trainings = Trainings(name, table.longest(table.load(settings.table)))
-    _check_size(trainings, limits.space_of(settings), settings)
-    return trainings
+    return Trainings(name, table.longest(table.load(settings.table)))
 
 
 def search(trainings: Trainings, settings: SearchSettings, run: Run) -> Found:
     """Predicts the mAP of all networks that keep the limits, and takes the best.
 
     A ridge regression learns from each network's mean mAP on the select people. Its
-    predictions are sums over the blocks, so the front is exact.
+    predictions are sums over the blocks, so the front is exact. They are what networks
+    reach at the size of the table's; at another size they stand for the order alone.
 
     Args:
       trainings: from `read`.
@@ -68,37 +72,31 @@ def search(trainings: Trainings, settings: SearchSettings, run: Run) -> Found:
         if set(genotype.layers) <= set(space.branches)
     ]
     candidates.write(run.directory / "candidates.csv", judged)
-    predictions = {width: fitted.as_sum(space.branches)}
-    own = front.of_predicted(space, predictions, judged)
+    own = front.of_predicted(space, {width: fitted.as_sum(space.branches)}, judged)
     best = own.points[-1]
-    record = {"candidates": len(judged), "predicted_mAP": best.mean_ap}
-    return Found(best.genotype, _report(trainings), record, width, own)
+    sizes = table.means(trainings.entries, "macs")
+    is_of_this_size = all(each.macs == sizes[each.genotype] for each in judged)
+    record = {
+        "candidates": len(judged),
+        "predicted_mAP": best.mean_ap,
+        "predicted_for_this_size": is_of_this_size,
+    }
+    text = _report(trainings, is_of_this_size)
+    return Found(best.genotype, text, record, width, own)
 
 
-def _report(trainings: Trainings) -> str:
+def _report(trainings: Trainings, is_of_this_size: bool) -> str:
     counts = trainings.counts()["table"]
     first = trainings.entries[0]
-    return (
+    text = (
         f"Predicted from {counts['trainings']} trainings of {counts['networks']} "
         f"networks, each of {first.epochs} epochs on {first.people} people: "
         f"{trainings.name}\n"
     )
-
-
-def _check_size(trainings: Trainings, space: Space, settings: SearchSettings) -> None:
-    """Raises a ValueError unless the table's networks cost what the space's do."""
-    height, width = settings.height, settings.width
-    asked = ",".join(f"{each:g}" for each in space.widths)
-    for entry in trainings.entries:
-        if not set(entry.genotype.layers) <= set(space.branches):
-            continue
-        costs = space.costs(space.choice(Network(entry.genotype, space.widths[0])))
-        if len(space.widths) > 1 or costs["macs"] != entry.macs:
-            raise ValueError(
-                f"search_strategy=table cannot predict networks of width_multiplier="
-                f"{asked} at {height}x{width} from {trainings.name}, whose networks "
-                f"have another size: {entry.genotype} takes {entry.macs:,} "
-                "multiply-accumulates there. The package's own table is of "
-                "--width_multiplier=0.25 --height=128 --width=64; "
-                "tools/bench_space.py makes others."
-            )
+    if not is_of_this_size:
+        text += (
+            "Those networks have another width or input size, so take the order of the "
+            "networks from\nthis front, and not their mAP. The costs are of the size "
+            "that you asked for.\n"
+        )
+    return text
