@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cdnet_tf.bench import table
-from cdnet_tf.learn import search_log
+from cdnet_tf.learn import callbacks, search_log
 from cdnet_tf.nn import genotype
 from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import judging, run, single_path, top_k
@@ -92,6 +92,19 @@ def test_a_supernet_scores_all_networks_at_each_epoch(monkeypatch, where):
     assert trained == [1, 1, 4]
     judging.score(None, settings, where, networks, [1, 4])
     assert trained == [1, 1, 4]  # Nothing was missing.
+
+
+def test_weights_of_an_epoch_that_are_gone_score_nothing(monkeypatch, where):
+    monkeypatch.setattr(single_path, "train_supernet", lambda *given, until: until)
+    monkeypatch.setattr(single_path, "Judge", lambda *given: lambda choice: sum(choice))
+    settings = SearchSettings(search_strategy="single_path", **_SETTINGS)
+    entries = _entries()
+    networks = list(table.means(entries))
+    judging.score(None, settings, where, networks[:8], [1, 4])
+    monkeypatch.setattr(callbacks, "last_epoch", lambda directory: 4)
+    scores = judging.score(None, settings, where, networks, [1, 4])
+    assert list(scores[1]) == networks[:8] and list(scores[4]) == networks
+    assert "of 8 trained networks" in judging.report(entries, scores)
 
 
 def test_alpha_scores_networks_by_their_probability(monkeypatch, where):

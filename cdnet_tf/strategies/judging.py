@@ -16,7 +16,7 @@ import numpy as np
 from cdnet_tf import atomic_files
 from cdnet_tf.bench import agreement, table
 from cdnet_tf.data import datasets
-from cdnet_tf.learn import search_log
+from cdnet_tf.learn import callbacks, search_log
 from cdnet_tf.nn import genotype
 from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import ridge, single_path, top_k
@@ -52,6 +52,10 @@ def score(
       networks: networks of the search's space.
       epochs: epochs in ascending order, none beyond the search's last.
 
+    Returns:
+      The scores of each epoch. A network is missing where the weights of that epoch are
+      gone, because it was first asked for when the supernet had trained further.
+
     Raises:
       ValueError: the strategy scores only networks that it trains, or several workers
         run it.
@@ -69,6 +73,8 @@ def score(
         if not missing:
             continue
         scorer = _SCORERS[settings.search_strategy](data, settings, run, epoch)
+        if scorer is None:
+            continue
         for network in missing:
             choice = tuple(map(settings.branches.index, network.layers))
             scores[network] = scorer(choice)
@@ -78,7 +84,9 @@ def score(
 
 def _by_retrieval(
     data: datasets.ReidDataset, settings: SearchSettings, run: Run, epoch: int
-) -> Callable[[Choice], float]:
+) -> Callable[[Choice], float] | None:
+    if callbacks.last_epoch(run.directory / "checkpoint") > epoch:
+        return None
     net = single_path.train_supernet(data, settings, run, until=epoch)
     if net is None:
         raise ValueError(
@@ -126,13 +134,18 @@ def report(entries: Sequence[table.Entry], scores: Scores) -> str:
 
     Args:
       entries: entries of a table, trained under the same conditions.
-      scores: scores of all their genotypes, by epoch.
+      scores: scores of their genotypes, by epoch. Genotypes that lack one are left out.
 
     Returns:
       A line for each predictor: tau over all genotypes and within one depth, with its
       95 % interval in brackets. The tau of a regression is a mean over N draws of the
       networks from which it learns; its brackets hold "mean of N".
     """
+    entries = [
+        entry
+        for entry in entries
+        if all(entry.genotype in known for known in scores.values())
+    ]
     genotypes, by_seed = table.matrix(entries)
     truth = np.nanmean(by_seed, axis=1)
     depths = np.array([network.depth for network in genotypes])
