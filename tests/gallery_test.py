@@ -471,7 +471,7 @@ def test_snippets_of_the_docs_run_one_after_the_other(tmp_path, monkeypatch, cap
     monkeypatch.setitem(vars(cdnet_tf), "load", lambda _: embed)
     monkeypatch.chdir(tmp_path)
     few = {"train_identities": 1, "test_identities": 3, "distractors": 9, "junk": 0}
-    writer.write_pedestrians("runs/pedestrians", **few, height=32, width=16)
+    writer.write_pedestrians("runs/drawn", **few, height=32, width=16)
     names: dict = {}
     exec("\n".join(snippets), names)
     ranked = capsys.readouterr().out.splitlines()
