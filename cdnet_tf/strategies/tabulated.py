@@ -24,7 +24,7 @@ class Trainings(NamedTuple):
     entries: Sequence[table.Entry]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Returns how many trainings, and of how many networks, by the table's part."""
+        """Counts trainings and their networks, in the form of data sets' counts."""
         networks = len({entry.genotype for entry in self.entries})
         return {"table": {"trainings": len(self.entries), "networks": networks}}
 
