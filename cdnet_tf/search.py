@@ -6,6 +6,8 @@ strategy does and what a search leaves in its run directory.
 python -m cdnet_tf.search --flagfile=flags/cds.cfg --data_dir=DIR --run_dir=runs/cds
 python -m cdnet_tf.search --flagfile=flags/single_path.cfg --data_dir=DIR \
     --run_dir=runs/single_path
+python -m cdnet_tf.search --flagfile=flags/table.cfg --device=ethos-u65-256 \
+    --max_ms=0.5 --run_dir=runs/camera
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rehearses searches in a table of trainings, which takes seconds instead of days.
+"""Rehearses searches in a table of trainings, which takes minutes instead of days.
 
 A rehearsed search sees the select mAP of one seed of each network that it "trains".
 What it chooses counts for the mean test mAP of the network's other seeds, because the
@@ -148,7 +148,9 @@ def worth(pool: Pool, search: Search, searches: int, seed: int = 0) -> Worth:
     return Worth(*np.transpose(found))
 
 
-def _one(pool: Pool, search: Search, random: np.random.Generator) -> tuple:
+def _one(
+    pool: Pool, search: Search, random: np.random.Generator
+) -> tuple[float, float]:
     luck = np.where(np.isnan(pool.select), -1.0, random.random(pool.select.shape))
     shown = luck.argmax(axis=1)[:, np.newaxis]  # one of each network's own seeds
     seen = np.take_along_axis(pool.select, shown, axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""Writes what every search leaves: the network found, and its front."""
+"""Writes what a search has found: a network and, if cost matters, a front."""
 
 from __future__ import annotations
 
