@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cdnet_tf import search
 from cdnet_tf.bench import plans, table
+from cdnet_tf.learn import distributed
 from cdnet_tf.nn import genotype
 from cdnet_tf.search_settings import SearchSettings
-from cdnet_tf.strategies import candidates, front, tabulated
+from cdnet_tf.strategies import candidates, front, run, tabulated
 
 _SIZE = {"height": 128, "width": 64, "width_multiplier": 0.25}
 _CAMERA = {"device": "ethos-u65-256", "max_ms": 0.5}
@@ -114,6 +116,14 @@ def test_at_another_size_the_order_alone_is_meant(run_dir, tmp_path, capsys):
     assert json.loads((run_dir / "genotype.json").read_text())[
         "predicted_for_this_size"
     ]
+
+
+def test_the_chief_alone_has_a_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "place", lambda strategy: (1, 2))
+    settings = _settings()
+    where = run.Run(tmp_path, tf.distribute.get_strategy(), 0, 0.0)
+    assert tabulated.search(tabulated.read(settings), settings, where) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_refuses_a_table_that_is_missing_or_empty(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cdnet_tf.bench import table
+from cdnet_tf.learn import distributed
 from cdnet_tf.search_settings import SearchSettings
 from cdnet_tf.strategies import candidates, front, limits, ridge
 from cdnet_tf.strategies.run import Found, Run
@@ -47,7 +48,7 @@ def read(settings: SearchSettings) -> Trainings:
     return Trainings(name, table.longest(table.load(settings.table)))
 
 
-def search(trainings: Trainings, settings: SearchSettings, run: Run) -> Found:
+def search(trainings: Trainings, settings: SearchSettings, run: Run) -> Found | None:
     """Predicts the mAP of all networks that keep the limits, and takes the best.
 
     A ridge regression learns from each network's mean mAP on the select people. Its
@@ -58,7 +59,12 @@ def search(trainings: Trainings, settings: SearchSettings, run: Run) -> Found:
       trainings: from `read`.
       settings: the search's settings.
       run: where it runs.
+
+    Returns:
+      None on a worker that is not the chief.
     """
+    if distributed.place(run.strategy)[0] > 0:
+        return None
     space = limits.space_of(settings)
     scores = {
         network: mean_ap / 100
